@@ -1,0 +1,56 @@
+# Needs Python 3.11 or later and make; everything else is built into .venv from requirements.lock.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format lock clean
+
+help: ## show these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## build or refresh .venv from the lock
+
+# An outdated .venv is refreshed in place: commands that run from it keep working meanwhile.
+$(INSTALLED): requirements.lock pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { \
+		echo "There is no $(PYTHON) here. Dispatcher needs Python 3.11 or later: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Dispatcher needs Python 3.11 or later, and $(PYTHON) is $$("$(PYTHON)" --version 2>&1)." \
+			"Name a newer one: make PYTHON=python3.12" >&2; exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install ## see it work against the sandbox, with nothing else to install
+	$(BIN)/dispatcher demo
+
+test: install ## run the tests
+	$(BIN)/pytest
+
+lint: install ## check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: install ## rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Made on the oldest Python, which needs a superset of what later ones need, and without this machine's
+# pip settings, which must not reach anybody else. `make lock LOCK=--upgrade` takes the newest releases.
+lock: install ## pin the dependencies again
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+		echo "The lock is made on Python 3.11: make clean && make PYTHON=python3.11 lock" >&2; exit 1; }
+	env -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS -u PIP_CONSTRAINT -u PIP_NO_INDEX \
+		PIP_CONFIG_FILE=/dev/null CUSTOM_COMPILE_COMMAND="make lock" \
+		$(BIN)/pip-compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(LOCK) \
+		--output-file requirements.lock pyproject.toml
+
+clean: ## remove .venv and what the tools cached; the data folder .dispatcher stays
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,142 @@
+"""Every error this package raises, drawn by whose fault it is.
+
+    DispatcherError
+    ├── InvalidRequest          the caller's request can never work; names the field, the masked value and the way out
+    │   ├── InvalidNumber         a phone number that cannot exist
+    │   ├── Unsupported           the provider does not offer this
+    │   ├── NotBuilt              named in the contract, not built yet
+    │   └── IdempotencyConflict   the same idempotency key came with another request
+    ├── NotFound                there is no such job, batch or verification
+    ├── IllegalMove             the state table forbids this move
+    ├── WaitTimeout             the job is not there yet; nothing was changed
+    ├── CursorExpired           events after that cursor were trimmed away
+    ├── ConfigurationError      the deployment's settings; names the setting
+    │   └── UnknownProvider       no such account is configured here or has ever been published by a worker
+    └── StoreUnavailable        Redis did not answer
+
+Imports nothing of ours, so that everything may import it.
+"""
+
+from __future__ import annotations
+
+
+class DispatcherError(Exception):
+    """The base of all errors raised here: `except DispatcherError` catches each of them."""
+
+
+class InvalidRequest(DispatcherError, ValueError):
+    """The request can never work as it is.
+
+    `field` is the argument as the caller wrote it (`to`, `messages[3].text`), `value` is shown as given: whoever
+    raises this masks it first when it is private.
+    """
+
+    def __init__(self, field: str, reason: str, value: str | None = None) -> None:
+        """Say what is wrong with `field`; `reason` ends with the way out."""
+        self.field = field
+        self.value = value
+        self.reason = reason
+        super().__init__(f"{field}: {reason}" if value is None else f"{field} {value!r}: {reason}")
+
+    def at(self, position: str) -> InvalidRequest:
+        """Return the same error for a field inside a list: `to` becomes `messages[3].to`."""
+        moved = self.__class__.__new__(self.__class__)
+        moved.__dict__.update(self.__dict__)
+        InvalidRequest.__init__(moved, f"{position}.{self.field}", self.reason, self.value)
+        return moved
+
+
+class InvalidNumber(InvalidRequest):
+    """A phone number that cannot exist; the message shows no more of it than its ends."""
+
+    def __init__(self, field: str, value: str, reason: str) -> None:
+        """Mask `value` down to its first three and last two characters."""
+        shown = f"{value[:3]}{'*' * (len(value) - 5)}{value[-2:]}" if len(value) > 7 else "*" * len(value)  # noqa: PLR2004 - shorter ones would be shown almost whole
+        super().__init__(field, reason, shown)
+
+
+class Unsupported(InvalidRequest):
+    """The provider does not offer this operation or option."""
+
+
+class NotBuilt(InvalidRequest):
+    """The public contract names this; this release does not do it yet."""
+
+
+class IdempotencyConflict(InvalidRequest):
+    """The idempotency key was used before, for a request that differed."""
+
+    def __init__(self, job_id: str, position: int = 0) -> None:
+        """`job_id` is the job that the first request made, `position` which of many requests met it."""
+        self.job_id = job_id
+        self.position = position
+        super().__init__(
+            "idempotency_key",
+            f"was used before with another request (job {job_id}); use a new key, or repeat that request unchanged",
+        )
+
+
+class NotFound(DispatcherError, LookupError):
+    """There is no such thing, or its retention has passed."""
+
+    def __init__(self, what: str, name: str) -> None:
+        """`what` is the kind of thing, such as "job"; `name` its id."""
+        self.what = what
+        self.name = name
+        super().__init__(f"there is no {what} {name}; it never existed or its retention has passed")
+
+
+class IllegalMove(DispatcherError):
+    """The state table does not allow this move from where the job is."""
+
+    def __init__(self, job_id: str, state: str, wanted: str) -> None:
+        """The job `job_id` is `state` and cannot become `wanted`."""
+        self.job_id = job_id
+        self.state = state
+        self.wanted = wanted
+        super().__init__(f"job {job_id} is {state} and cannot become {wanted}")
+
+
+class WaitTimeout(DispatcherError, TimeoutError):
+    """The job did not get there in time; it goes on by itself."""
+
+    def __init__(self, name: str, state: str, until: str, seconds: float) -> None:
+        """The job or batch `name` was still `state` after `seconds`."""
+        self.name = name
+        self.state = state
+        super().__init__(f"{name} is {state} and not {until} after {seconds:g} s; it goes on, wait again or look later")
+
+
+class CursorExpired(DispatcherError):
+    """Events after this cursor were trimmed away by age."""
+
+    def __init__(self, cursor: str, oldest: str) -> None:
+        """`oldest` is the cursor of the first event still kept."""
+        self.cursor = cursor
+        self.oldest = oldest
+        super().__init__(
+            f"events after cursor {cursor} are no longer kept; the oldest kept is {oldest}. "
+            "Start from after='0' and read the jobs you missed with get()"
+        )
+
+
+class ConfigurationError(DispatcherError):
+    """The deployment's settings do not allow this; the message names the setting."""
+
+
+class UnknownProvider(ConfigurationError):
+    """No such account: neither in these settings nor ever published by a worker."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        """`known` are the accounts that may be named instead."""
+        self.name = name
+        self.known = known
+        there = f"known: {', '.join(known)}" if known else "none is known yet"
+        super().__init__(
+            f"provider {name!r} is not known ({there}); set DISPATCHER_PROVIDERS__{name.upper()}__... "
+            f"or start its worker once: dispatcher worker {name}"
+        )
+
+
+class StoreUnavailable(DispatcherError):
+    """Redis did not answer, so nothing can be said about what was asked."""
