@@ -1,0 +1,106 @@
+"""The event stream, read from a cursor: each settled or final state of each job, and what became of verifications.
+
+The scripts publish (`emit` in `lua/job.lua`), so an event is there exactly when the move is. Order is promised per job:
+`data.seq` grows.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from dispatcher.errors import CursorExpired, InvalidRequest
+from dispatcher.jobs import SCHEMA, Job, moment
+
+if TYPE_CHECKING:
+    from dispatcher.store import JobStore
+
+#: The Redis stream.
+STREAM: Final = "d:e"
+
+_PAGE: Final = 200
+#: Seconds that one read waits for news, so that a stop is noticed.
+_BLOCK: Final = 1.0
+_CURSOR: Final = re.compile(r"\d+(-\d+)?")
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened to a job. `cursor` is where to go on from."""
+
+    schema: int = SCHEMA
+    cursor: str
+    #: "job.sent", "job.failed", ..., "verification.approved", ...
+    type: str
+    at: datetime
+    #: The job's document, its state and history as of this event; `{"id": ...}` where its retention has passed.
+    data: dict[str, Any]
+
+
+class EventStream:
+    """Reads events in order."""
+
+    def __init__(self, store: JobStore, read: Callable[[list[str]], dict[str, Job]]) -> None:
+        """`read` answers the jobs with these ids that are still kept."""
+        self._store = store
+        self._jobs = read
+
+    def start(self, after: str | None) -> str:
+        """Return the cursor to read from: `after`, or the end of the stream for None.
+
+        Raises `InvalidRequest` for what is no cursor and `CursorExpired` where events after it were trimmed away.
+        """
+        if after is None:
+            last = self._ask(lambda redis: redis.xrevrange(STREAM, count=1))
+            return last[0][0].decode() if last else "0-0"
+        if not _CURSOR.fullmatch(after):
+            raise InvalidRequest("after", "is no cursor; take one from an event, or '0' for all that are kept", after)
+        self._refuse_trimmed(after)
+        return after
+
+    def follow(self, cursor: str, *, timeout: float | None) -> Iterator[Event]:
+        """Yield events after `cursor`; ends when none came for `timeout` seconds, never for None."""
+        quiet_since = time.monotonic()
+        while True:
+            left = _BLOCK if timeout is None else quiet_since + timeout - time.monotonic()
+            rows = self._read(cursor, min(left, _BLOCK))
+            if not rows and left <= 0:
+                return
+            for event in self._events(rows):
+                cursor, quiet_since = event.cursor, time.monotonic()
+                yield event
+
+    def _read(self, cursor: str, seconds: float) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        block = max(1, int(seconds * 1000)) if seconds > 0 else None
+        pages = self._ask(lambda redis: redis.xread({STREAM: cursor}, count=_PAGE, block=block))
+        return pages[0][1] if pages else []
+
+    def _events(self, rows: list[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[Event]:
+        jobs = self._jobs(list({fields[b"i"].decode() for _, fields in rows}))
+        for entry, fields in rows:
+            cursor, id_ = entry.decode(), fields[b"i"].decode()
+            job = jobs.get(id_)
+            data = job.as_of(int(fields[b"n"])).to_dict() if job else {"id": id_}
+            yield Event(cursor=cursor, type=fields[b"t"].decode(), at=moment(cursor.split("-")[0]), data=data)
+
+    def _refuse_trimmed(self, after: str) -> None:
+        oldest = self._ask(lambda redis: redis.xrange(STREAM, count=1))
+        if _position(after) == (0, 0) or not oldest:
+            return
+        # Redis 7 remembers the last entry it trimmed; where that lies behind the cursor, something was missed.
+        trimmed = self._ask(lambda redis: redis.xinfo_stream(STREAM)).get("max-deleted-entry-id", b"0-0")
+        if _position(trimmed.decode()) > _position(after):
+            raise CursorExpired(after, oldest[0][0].decode())
+
+    def _ask(self, command: Callable[[Any], Any]) -> Any:
+        with self._store.errors():
+            return command(self._store.redis)
+
+
+def _position(cursor: str) -> tuple[int, int]:
+    at, _, number = cursor.partition("-")
+    return int(at), int(number or 0)

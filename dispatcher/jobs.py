@@ -1,0 +1,372 @@
+"""Requests that can be enqueued and the job each becomes: frozen, validated when built.
+
+`Send`, `Verify`, `Lookup` and `Operation` are what is asked for, with everything private in them; `Terms` is how it is
+to be done; `Job` is what a consumer reads and `Work` what a worker does.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from dispatcher import phone
+from dispatcher.errors import InvalidRequest
+from dispatcher.outcomes import Failure
+from dispatcher.states import FINAL, GOOD, SETTLED, State
+
+#: The number of the job document's shape, and of the stored record's.
+SCHEMA: Final = 1
+
+#: Where a verification's code goes in its template.
+CODE: Final = "[CODE]"
+
+_MAX_TEXT: Final = 10_000
+_MAX_SENDER: Final = 20
+_MAX_LABEL: Final = 255
+_MAX_METADATA: Final = 4096
+
+
+class Kind(StrEnum):
+    """What a job is."""
+
+    SEND = "send"
+    VERIFY = "verify"
+    LOOKUP = "lookup"
+    OPERATION = "operation"
+
+
+class Category(StrEnum):
+    """Why a message is sent: it decides lane, patience and consent."""
+
+    OTP = "otp"
+    TRANSACTIONAL = "transactional"
+    PROMOTIONAL = "promotional"
+
+
+class Lane(StrEnum):
+    """Which of a provider's two queues a job waits in."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+
+
+def new_id() -> str:
+    """Return 26 lower-case characters that sort by time: 48 bits of milliseconds, 80 of chance."""
+    raw = (time.time_ns() // 1_000_000).to_bytes(6) + os.urandom(10)
+    return base64.b32hexencode(raw).decode().rstrip("=").lower()
+
+
+class _Private(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    """A request: its repr shows its class alone."""
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}(...)"
+
+
+class Send(_Private, frozen=True, kw_only=True, omit_defaults=True, tag="send"):
+    """A text to one person. `to` becomes E.164 when it is built."""
+
+    to: str
+    text: str
+    sender: str = ""
+    #: The provider's own, checked by its adapter.
+    options: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidRequest` naming the field."""
+        _parse_number(self)
+        _check_text("text", self.text)
+        _check_sender(self.sender)
+        _check_mapping("options", self.options)
+
+
+class Verify(_Private, frozen=True, kw_only=True, omit_defaults=True, tag="verify"):
+    """A one-time code to one person, put where `[CODE]` stands in `template`."""
+
+    to: str
+    template: str
+    sender: str = ""
+    options: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidRequest` naming the field."""
+        _parse_number(self)
+        _check_text("template", self.template)
+        if CODE not in self.template:
+            raise InvalidRequest("template", f"has no {CODE}; write it where the code belongs: 'Your code is {CODE}'")
+        _check_sender(self.sender)
+        _check_mapping("options", self.options)
+
+
+class Lookup(_Private, frozen=True, kw_only=True, omit_defaults=True, tag="lookup"):
+    """What is known of a number."""
+
+    to: str
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidNumber`."""
+        _parse_number(self)
+
+
+class Operation(_Private, frozen=True, kw_only=True, omit_defaults=True, tag="operation"):
+    """Anything else that a provider's account can do; its adapter checks the arguments."""
+
+    arguments: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidRequest` naming the field."""
+        _check_mapping("arguments", self.arguments)
+
+
+Request: TypeAlias = Send | Verify | Lookup | Operation
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a request is to be done; nothing here is private."""
+
+    category: Category = Category.TRANSACTIONAL
+    lane: Lane = Lane.NORMAL
+    reference: str = ""
+    metadata: dict[str, Any] = {}
+    tenant: str = ""
+    #: Seconds after which it is useless, counted from when it may first be sent.
+    valid_for: float | None = None
+    #: Not before this moment, in milliseconds since 1970.
+    send_at: int | None = None
+    #: Seconds that a verification's code lives.
+    code_ttl: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidRequest` naming the field."""
+        for field in ("reference", "tenant"):
+            value = getattr(self, field)
+            if not isinstance(value, str) or len(value) > _MAX_LABEL:
+                raise InvalidRequest(field, f"must be text of at most {_MAX_LABEL} characters", str(value)[:40])
+            _check_utf8(field, value)
+        _check_mapping("metadata", self.metadata)
+        if len(msgspec.json.encode(self.metadata)) > _MAX_METADATA:
+            raise InvalidRequest(
+                "metadata", f"is over {_MAX_METADATA} bytes as JSON; keep a key here, the rest with you"
+            )
+        _check_seconds("valid_for", self.valid_for, 30 * 86400)
+        _check_seconds("code_ttl", self.code_ttl, 86400)
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One of many: what `send_many` takes. What is None here is as the call says."""
+
+    to: str
+    text: str
+    sender: str | None = None
+    reference: str | None = None
+    metadata: dict[str, Any] | None = None
+    idempotency_key: str | None = None
+    options: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        """Show nothing of the person or the text."""
+        return "Message(...)"
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """What a queued job waits for: worker, time, retry, limit, quiet_hours, breaker or suspended."""
+
+    reason: str = msgspec.field(name="for")
+    until: datetime | None = None
+
+
+class Try(msgspec.Struct, frozen=True):
+    """One attempt at one provider. `outcome` is a short word: accepted, found, or a failure's kind."""
+
+    provider: str
+    ref: str
+    outcome: str
+    at: datetime
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One line of a job's history."""
+
+    state: State
+    at: datetime
+    provider: str
+    detail: str
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """`status` is pending, approved, expired, max_attempts_reached or cancelled."""
+
+    status: str
+    expires_at: datetime
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as its consumers read it, at one moment. Masked unless it was read with `reveal=True`."""
+
+    schema: int = SCHEMA
+    id: str
+    kind: Kind
+    operation: str
+    category: Category
+    provider: str
+    state: State
+    final: bool
+    #: Counts the lines of the history: of two readings of one job the higher is the later.
+    seq: int
+    waiting: Waiting | None
+    #: "expected", "none", "timed_out"; None before it was sent.
+    receipt: str | None
+    attempts: int
+    to: str
+    sender: str
+    text: str
+    tenant: str
+    reference: str
+    metadata: dict[str, Any]
+    batch_id: str | None
+    redrive_of: str | None
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None
+    segments: int | None
+    price: str | None
+    provider_ref: str | None
+    result: Any
+    verification: Verification | None
+    possible_duplicate: bool
+    sandbox: bool
+    failure: Failure | None
+    tries: list[Try]
+    history: list[Entry]
+
+    def __repr__(self) -> str:
+        """Show what finds it, nothing of the person."""
+        return f"Job({self.id} {self.operation} {self.provider} {self.state})"
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more will be attempted by itself."""
+        return self.state in SETTLED
+
+    @property
+    def good(self) -> bool:
+        """It ended, so far, as the caller hoped: sent, delivered or completed."""
+        return self.state in GOOD
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document as JSON's own types: times in RFC 3339, UTC."""
+        document: dict[str, Any] = msgspec.to_builtins(self)
+        return document
+
+    def as_of(self, seq: int) -> Job:
+        """Return the document as it stood at `seq`, as far as its history tells."""
+        if seq >= self.seq or not 1 <= seq <= len(self.history):
+            return self
+        history = self.history[:seq]
+        state, at = history[-1].state, history[-1].at
+        failed = state not in {State.SENT, State.DELIVERED, State.COMPLETED}
+        return msgspec.structs.replace(
+            self, state=state, final=state in FINAL, seq=seq, updated_at=at, history=history, waiting=None,
+            tries=[one for one in self.tries if one.at <= at], failure=self.failure if failed else None,
+        )  # fmt: skip
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as a worker does it: private fields in clear, nothing of its past but what decides its future."""
+
+    id: str
+    provider: str
+    kind: Kind
+    #: "send", "verify", "lookup", or the name of the operation.
+    operation: str
+    request: Request
+    category: Category = Category.TRANSACTIONAL
+    lane: Lane = Lane.NORMAL
+    #: Attempts that reached, or may have reached, the provider before this one.
+    attempts: int = 0
+    #: Milliseconds since 1970, on Redis' clock.
+    created_at: int = 0
+    expires_at: int | None = None
+    code_ttl: int | None = None
+
+    def __repr__(self) -> str:
+        """Show what finds it, nothing of the person."""
+        return f"Work({self.id} {self.operation})"
+
+    @property
+    def to(self) -> str:
+        """The number it concerns, in E.164; empty where it concerns none."""
+        if isinstance(self.request, Operation):
+            return str(self.request.arguments.get("number", ""))
+        return self.request.to
+
+
+def moment(milliseconds: float | bytes | str) -> datetime:
+    """Return milliseconds since 1970 as a UTC datetime."""
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+
+
+def milliseconds(field: str, at: datetime | float | None) -> int | None:
+    """Return a moment in milliseconds since 1970; raises `InvalidRequest` for a datetime without a zone."""
+    if at is None:
+        return None
+    if isinstance(at, datetime):
+        if at.tzinfo is None:
+            raise InvalidRequest(field, "has no time zone; give an aware datetime, e.g. datetime.now(UTC)", str(at))
+        return int(at.timestamp() * 1000)
+    if isinstance(at, bool) or not isinstance(at, int | float):
+        raise InvalidRequest(field, "must be an aware datetime or seconds since 1970", str(at)[:40])
+    return int(at * 1000)
+
+
+def _parse_number(request: Send | Verify | Lookup) -> None:
+    parsed = phone.parse(request.to)
+    if parsed != request.to:
+        # The one change a frozen request ever sees, before anyone holds it.
+        msgspec.structs.force_setattr(request, "to", parsed)
+
+
+def _check_text(field: str, text: str) -> None:
+    if not isinstance(text, str):
+        raise InvalidRequest(field, f"must be text, not {type(text).__name__}")
+    if not text.strip():
+        raise InvalidRequest(field, "is empty; there is nothing to send")
+    if len(text) > _MAX_TEXT:
+        raise InvalidRequest(field, f"has {len(text)} characters; at most {_MAX_TEXT} are taken")
+    _check_utf8(field, text)
+
+
+def _check_utf8(field: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(field, "holds half of a surrogate pair, which no text can carry; decode it anew") from None
+
+
+def _check_sender(sender: str) -> None:
+    if not isinstance(sender, str) or len(sender) > _MAX_SENDER or not sender.isprintable():
+        raise InvalidRequest("sender", f"must be at most {_MAX_SENDER} printable characters")
+
+
+def _check_mapping(field: str, value: dict[str, Any]) -> None:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise InvalidRequest(field, f"must be a dict with text keys, not {type(value).__name__}")
+    try:
+        msgspec.json.encode(value)
+    except (TypeError, UnicodeEncodeError, ValueError):
+        raise InvalidRequest(
+            field, "holds something that JSON cannot carry; use text, numbers, lists and dicts"
+        ) from None
+
+
+def _check_seconds(field: str, seconds: float | None, most: int) -> None:
+    if seconds is None:
+        return
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= most:
+        raise InvalidRequest(field, f"must be between 0 and {most} seconds", str(seconds)[:40])

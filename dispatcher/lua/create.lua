@@ -1,0 +1,86 @@
+-- Create jobs and their outbox entries, all or none.
+-- ARGV: mode, provider, lane ("1" or ""), batch or "", ms to keep jobs, ms to keep events (unused here), then nine per job:
+--       id, public part, private part, due ms or "", ms it is valid for or "", number hash or "", idempotency hash or "",
+--       fingerprint, ms its code lives for or ""
+-- Returns {"MODE", other}, {"CONFLICT", position, id}, or {"OK", now in ms, then for each job the id it has:
+--       its own, or that of the job made by the same idempotency key}.
+-- Creating an id that is there already changes nothing: a producer may repeat a call whose answer was lost.
+local mode, provider, lane, batch, keep = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local here = redis.call('GET', 'd:mode')
+if not here then
+  redis.call('SET', 'd:mode', mode)
+elseif here ~= mode then
+  return {'MODE', here}
+end
+
+local function made_by(idem)
+  local known = redis.call('GET', 'd:k:' .. idem)
+  if known then return string.match(known, '^(%S+) (%S+)$') end
+end
+
+-- Look first, so that a conflict leaves nothing behind.
+local now = now_ms()
+local answer, earlier = {'OK', int(now)}, {}
+for i = 7, #ARGV, 9 do
+  local id, idem, fingerprint = ARGV[i], ARGV[i + 6], ARGV[i + 7]
+  answer[#answer + 1] = id
+  if idem ~= '' then
+    local first, other = made_by(idem)
+    if not first and earlier[idem] then first, other = earlier[idem].id, earlier[idem].fingerprint end
+    if first and other ~= fingerprint then return {'CONFLICT', (i - 7) / 9, first} end
+    answer[#answer] = first or id
+    earlier[idem] = earlier[idem] or {id = id, fingerprint = fingerprint}
+  end
+end
+
+local queue = lane == '1' and provider .. '.high' or provider
+redis.call('SADD', 'd:p', provider)
+local created = 0
+for i = 7, #ARGV, 9 do
+  local id, due, valid, number, idem, code_ttl =
+    ARGV[i], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6], tonumber(ARGV[i + 8])
+  local seen = answer[3 + (i - 7) / 9] ~= id
+  if idem ~= '' and not seen then
+    redis.call('SET', 'd:k:' .. idem, id .. ' ' .. ARGV[i + 7], 'PX', keep)
+  end
+  if not seen and redis.call('EXISTS', job_key(id)) == 0 then
+    local fields = {'d', ARGV[i + 1], 'x', ARGV[i + 2], 'p', provider, 's', 'queued', 'n', 1}
+    local function add(name, value)
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
+    end
+    add('h', int(now) .. ' queued ' .. provider .. ' created')
+    if lane == '1' then add('l', '1') end
+    if batch ~= '' then add('b', batch) end
+    if code_ttl then
+      add('vs', 'pending')
+      add('ve', int((due or now) + code_ttl))
+    end
+    if due and due > now then
+      add('w', 'time ' .. int(due))
+      redis.call('ZADD', 'd:w:' .. queue, due, id)
+    else
+      redis.call('ZADD', 'd:o:' .. queue, now, id)
+    end
+    if valid then
+      local useless = math.max(due or 0, now) + valid
+      add('z', int(useless))
+      redis.call('ZADD', 'd:x', useless, id)
+    end
+    redis.call('HSET', job_key(id), unpack(fields))
+    redis.call('ZADD', 'd:i:' .. provider .. ':queued', now, id)
+    if batch ~= '' then redis.call('RPUSH', 'd:b:' .. batch .. ':j', id) end
+    if number ~= '' then
+      redis.call('RPUSH', 'd:n:' .. number, id)
+      redis.call('LTRIM', 'd:n:' .. number, -1000, -1)
+      redis.call('PEXPIRE', 'd:n:' .. number, keep)
+    end
+    created = created + 1
+  end
+end
+if batch ~= '' and created > 0 then
+  redis.call('HINCRBY', 'd:b:' .. batch, 'queued', created)
+  redis.call('PERSIST', 'd:b:' .. batch)
+  redis.call('PERSIST', 'd:b:' .. batch .. ':j')
+end
+return answer

@@ -1,0 +1,33 @@
+-- Find the jobs of a queue whose message is lost, and count it as published now; the caller publishes it again.
+-- ARGV: queue, "1" where the broker's queue is empty, ms after which an untaken message is lost, how many at most
+-- Returns their ids.
+--
+-- Lost means: published that long ago, and since then either the queue was emptied or a message published later was
+-- taken, itself that long ago. Waiting in a backlog is not lost; being in a live worker's hands is not either.
+local queue, empty, after = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])
+local now = now_ms()
+
+local passed = 0
+local slots = redis.call('HGETALL', 'd:g:' .. queue)
+for i = 1, #slots, 2 do
+  -- A slot spans 10 s, so it counts from its end.
+  if (tonumber(slots[i]) + 1) * 10000 <= now - after then
+    passed = math.max(passed, tonumber(slots[i + 1]))
+    redis.call('HDEL', 'd:g:' .. queue, slots[i])
+  end
+end
+-- Slot 0 keeps what the slots thrown away said.
+if passed > 0 then redis.call('HSET', 'd:g:' .. queue, '0', int(passed)) end
+
+local ids = {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'd:o:' .. queue, '-inf', now - after, 'LIMIT', 0, ARGV[4])) do
+  local job = load(id)
+  if not job then
+    redis.call('ZREM', 'd:o:' .. queue, id)
+  elseif job.u <= now and (empty or tonumber(redis.call('ZSCORE', 'd:o:' .. queue, id)) < passed) then
+    redis.call('ZADD', 'd:o:' .. queue, now, id)
+    note(job, now, 'its message was lost and is published again')
+    ids[#ids + 1] = id
+  end
+end
+return ids

@@ -1,0 +1,82 @@
+"""What keeps private things private: sealing at rest, keyed hashes, masks, and a string that hides itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from dispatcher.errors import ConfigurationError
+
+#: A sealed value starts with this byte; JSON never does.
+_SEALED: Final = b"\x01"
+_KEY_ID: Final = 4
+_NONCE: Final = 12
+
+#: Digits that could be a phone number or a code, with the separators people write between them.
+_DIGITS: Final = re.compile(r"\+?\d[\d\-(). ]{4,}\d")
+
+
+class Sealer:
+    """Seals and opens bytes with AES-256-GCM; the first key seals, every key opens, so keys can be rotated."""
+
+    def __init__(self, secrets: list[str]) -> None:
+        """Derive one key of each secret, newest first. Without any, values are stored as they are."""
+        keys = [HKDF(SHA256(), 32, None, b"dispatcher payload").derive(secret.encode()) for secret in secrets]
+        self._ciphers = {hashlib.sha256(key).digest()[:_KEY_ID]: AESGCM(key) for key in keys}
+        self._newest = next(iter(self._ciphers), b"")
+
+    def __bool__(self) -> bool:
+        """Say whether there is a key to seal with."""
+        return bool(self._ciphers)
+
+    def seal(self, plain: bytes, name: str) -> bytes:
+        """Return `plain` sealed for the job `name` (it opens for no other), or as it is when there is no key."""
+        if not self._ciphers:
+            return plain
+        nonce = os.urandom(_NONCE)
+        sealed = self._ciphers[self._newest].encrypt(nonce, plain, name.encode())
+        return _SEALED + self._newest + nonce + sealed
+
+    def open(self, stored: bytes, name: str) -> bytes:
+        """Return what was sealed for the job `name`.
+
+        Raises `ConfigurationError` when the key it was sealed with is not among ours.
+        """
+        if not stored.startswith(_SEALED):
+            return stored
+        key_id, rest = stored[1 : 1 + _KEY_ID], stored[1 + _KEY_ID :]
+        cipher = self._ciphers.get(key_id)
+        try:
+            if cipher is not None:
+                return cipher.decrypt(rest[:_NONCE], rest[_NONCE:], name.encode())
+        except InvalidTag:
+            pass
+        raise ConfigurationError(
+            f"job {name} was sealed with another key than DISPATCHER_SECRET_KEY holds; "
+            "add that key behind the newest one (keys are separated by commas)"
+        )
+
+
+def keyed_hash(key: str, *parts: str) -> str:
+    """Return 16 characters of HMAC-SHA256 over `parts`: enough to find by, useless without the key."""
+    digest = hmac.digest(key.encode(), "\x00".join(parts).encode(), "sha256")
+    return base64.urlsafe_b64encode(digest[:12]).decode()
+
+
+def mask_digits(text: str) -> str:
+    """Return `text` with every run of six or more digits reduced to its last two: a number or code in it."""
+    return _DIGITS.sub(lambda found: f"***{found.group()[-2:]}", text)
+
+
+def mask_text(text: str) -> str:
+    """Return what may be shown of a message's text: how long it is."""
+    return f"[{len(text)} characters]" if text else ""

@@ -1,0 +1,130 @@
+"""The vocabulary that enqueuing and executing share: queue and task names, and the Celery configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from celery import Celery
+from kombu import Exchange, Queue
+
+from dispatcher.jobs import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from dispatcher.settings import Settings
+
+#: The task that executes jobs: its one argument is a list of job ids.
+EXECUTE: Final = "dispatcher.execute"
+
+#: Jobs that one message carries at most.
+CHUNK: Final = 100
+
+_HIGH: Final = ".high"
+
+
+def queue_name(provider: str, lane: Lane) -> str:
+    """Return `NAME.high` or `NAME`."""
+    return f"{provider}{_HIGH}" if lane == Lane.HIGH else provider
+
+
+def both_queues(provider: str) -> list[str]:
+    """Return the provider's two queues, the one to be emptied first in front."""
+    return [queue_name(provider, Lane.HIGH), queue_name(provider, Lane.NORMAL)]
+
+
+def provider_of(queue: str) -> str:
+    """Return the account that a queue belongs to."""
+    return queue.removesuffix(_HIGH)
+
+
+def declared(name: str) -> Queue:
+    """Return the queue as it is declared: direct, on the default exchange, so that no binding can be missing."""
+    return Queue(name, Exchange(""), routing_key=name)
+
+
+def celery_app(settings: Settings, providers: Iterable[str] = ()) -> Celery:
+    """Return a Celery app that never becomes anyone's default.
+
+    `providers` are the accounts whose queues may be consumed; a producer needs none.
+    """
+    app = Celery("dispatcher", set_as_current=False)
+    app.conf.update(configuration(settings))
+    app.conf.task_queues = [declared(name) for provider in providers for name in both_queues(provider)]
+    return app
+
+
+def publish(app: Celery, queue: str, ids: Sequence[str]) -> None:
+    """Tell the workers of `queue` to look at jobs, many in one message; a single job's task id is its job id.
+
+    Raises what kombu raises. That loses nothing: the clock finds jobs whose message never came.
+    """
+    for start in range(0, len(ids), CHUNK):
+        chunk = list(ids[start : start + CHUNK])
+        task_id = chunk[0] if len(chunk) == 1 else None
+        # A queue as a value: a producer need not know all the accounts beforehand.
+        app.send_task(EXECUTE, args=(chunk,), task_id=task_id, queue=declared(queue))  # type: ignore[arg-type]  # the stubs know names only
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """Return the options that keep Celery on Redis from losing, repeating and stalling work; each has its reason."""
+    return {
+        "broker_url": settings.broker,
+        # The job record is the result; nothing may grow or leak in a second place.
+        "task_ignore_result": True,
+        "task_store_errors_even_if_ignored": False,
+        # A message lives until the outcome is written. Safe because a claim stops every second execution.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_acks_on_failure": True,
+        "task_acks_on_timeout": True,
+        # A small blast radius: what a killed worker held is what it was doing, and as much again.
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": False,
+        "worker_enable_prefetch_count_reduction": False,
+        # Killing a send in the middle makes an unknown; a broker that is away for a moment is no reason to.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_pool": "threads",
+        # No task here uses an ETA; the cap keeps a foreign one from filling the worker.
+        "worker_eta_task_limit": 100,
+        "worker_soft_shutdown_timeout": settings.deadline + 5,
+        "worker_enable_soft_shutdown_on_idle": True,
+        "worker_hijack_root_logger": False,
+        # Flower needs both; messages and results carry ids and short words only.
+        "worker_send_task_events": True,
+        "task_send_sent_event": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_pool_acquire_timeout": 5,
+        "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_max": 0.5},
+        "broker_transport_options": _transport_options(settings),
+        # JSON only: with pickle, whoever can write to the broker can run code here.
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        # A typo in a queue's name is an error, not a silent backlog.
+        "task_create_missing_queues": False,
+        "task_default_queue": "dispatcher.none",
+        "worker_proc_alive_timeout": 30,
+    }
+
+
+def _transport_options(settings: Settings) -> dict[str, Any]:
+    if not settings.broker.startswith(("redis", "rediss", "unix", "valkey")):
+        return {}
+    return {
+        # Longer than any task can take, since there are no ETAs; a dead worker's jobs come back sooner by the clock.
+        "visibility_timeout": max(300, int(settings.deadline * 5)),
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        "unacked_restore_limit": 200,
+        "unacked_mutex_expire": 30,
+        # Without these a half-open connection is silent for ever and a publish can hang.
+        "health_check_interval": 10,
+        "socket_timeout": 10,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "client_name": "dispatcher",
+        # Codes overtake campaigns: the first queue is emptied before the second is looked at.
+        "queue_order_strategy": "priority",
+    }

@@ -1,0 +1,248 @@
+"""How a job lies in Redis: pure. The fields are named on top of `lua/job.lua`.
+
+A new record's public part says what it is and how it is to be done; the private part is the request itself, sealed
+where there is a key. Readers take `Job` for consumers or `Work` for workers out of it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from dispatcher import phone
+from dispatcher.jobs import (
+    SCHEMA,
+    Category,
+    Entry,
+    Job,
+    Kind,
+    Lane,
+    Lookup,
+    Operation,
+    Request,
+    Send,
+    Terms,
+    Try,
+    Verification,
+    Verify,
+    Waiting,
+    Work,
+    moment,
+)
+from dispatcher.outcomes import Failure
+from dispatcher.privacy import Sealer, mask_digits, mask_text
+from dispatcher.states import FINAL, State
+from dispatcher.text import segments
+
+#: Characters of a vendor's words that are kept.
+_WORDS: Final = 300
+
+
+class Public(Terms, frozen=True, kw_only=True, omit_defaults=True):
+    """The public part of a record: everything of the request that is nobody's secret."""
+
+    kind: Kind
+    operation: str
+    schema: int = SCHEMA
+    segments: int | None = None
+    redrive_of: str | None = None
+    sandbox: bool = False
+
+    def __post_init__(self) -> None:
+        """Stored terms were checked when they were built."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A new job, ready to be written. `number` and `idempotency` are keyed hashes or empty."""
+
+    id: str
+    public: bytes
+    private: bytes
+    due: int | None = None
+    valid_for: int | None = None
+    number: str = ""
+    idempotency: str = ""
+    fingerprint: str = ""
+    code_ttl: int | None = None
+
+
+_public: Final = msgspec.json.Decoder(Public)
+_request: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
+_failure: Final = msgspec.json.Decoder(Failure)
+
+
+def kind_of(request: Request) -> Kind:
+    """Return what kind of job a request makes."""
+    return {Send: Kind.SEND, Verify: Kind.VERIFY, Lookup: Kind.LOOKUP, Operation: Kind.OPERATION}[type(request)]
+
+
+def encode_request(request: Request) -> bytes:
+    """Return the private part, not sealed yet."""
+    return msgspec.json.encode(request)
+
+
+def encode_public(request: Request, terms: Terms, operation: str, *, sandbox: bool) -> bytes:
+    """Return the public part as JSON without what is as usual."""
+    public = Public(
+        kind=kind_of(request),
+        operation=operation,
+        segments=_segments(request),
+        sandbox=sandbox,
+        **{field: getattr(terms, field) for field in Terms.__struct_fields__},
+    )
+    return msgspec.json.encode(public)
+
+
+def fingerprint(provider: str, operation: str, private: bytes, terms: Terms) -> str:
+    """Return a hash that is equal for equal requests: the same key with another one is an error."""
+    asked = b"\x00".join((provider.encode(), operation.encode(), private, msgspec.json.encode(terms)))
+    return hashlib.blake2b(asked, digest_size=9).hexdigest()
+
+
+def work(raw: Sequence[bytes], sealer: Sealer) -> Work:
+    """Read what `take.lua` answers for one job: id, d, x, p, l, a, z, created.
+
+    Raises `msgspec.MsgspecError`, `InvalidRequest` or `ConfigurationError` where it cannot be read.
+    """
+    id_ = raw[0].decode()
+    public = _public.decode(raw[1])
+    return Work(
+        id=id_,
+        provider=raw[3].decode(),
+        kind=public.kind,
+        operation=public.operation,
+        request=_request.decode(sealer.open(raw[2], id_)),
+        category=public.category,
+        lane=Lane.HIGH if raw[4] else Lane.NORMAL,
+        attempts=int(raw[5]),
+        expires_at=int(raw[6]) if raw[6] else None,
+        created_at=int(raw[7]),
+        code_ttl=public.code_ttl,
+    )
+
+
+def job(id_: str, fields: Mapping[bytes, bytes], sealer: Sealer, now: int, *, reveal: bool) -> Job:
+    """Read a whole record as its consumers see it; `now` is in milliseconds since 1970.
+
+    A record sealed with a key that is not ours shows everything but what is private.
+    """
+    public = _public.decode(fields[b"d"])
+    history = list(_history(fields[b"h"].decode()))
+    state = State(fields[b"s"].decode())
+    to, sender, text = _person(id_, fields[b"x"], sealer, reveal=reveal)
+    return Job(
+        id=id_,
+        kind=public.kind,
+        operation=public.operation,
+        category=Category(public.category),
+        provider=fields[b"p"].decode(),
+        state=state,
+        final=state in FINAL,
+        seq=len(history),
+        waiting=_waiting(fields.get(b"w")) if state == State.QUEUED else None,
+        receipt=_text(fields.get(b"y")),
+        attempts=int(fields.get(b"a", 0)),
+        to=to,
+        sender=sender,
+        text=text,
+        tenant=public.tenant,
+        reference=public.reference,
+        metadata=public.metadata,
+        batch_id=_text(fields.get(b"b")),
+        redrive_of=public.redrive_of,
+        created_at=history[0].at,
+        updated_at=history[-1].at,
+        expires_at=moment(fields[b"z"]) if b"z" in fields else None,
+        segments=public.segments,
+        price=_text(fields.get(b"c")),
+        provider_ref=_text(fields.get(b"m")),
+        result=_result(id_, fields.get(b"r"), sealer, reveal=reveal),
+        verification=_verification(fields, state, now),
+        possible_duplicate=False,
+        sandbox=public.sandbox,
+        failure=_failure.decode(fields[b"e"]) if b"e" in fields else None,
+        tries=list(_tries(fields.get(b"t", b"").decode())),
+        history=history,
+    )
+
+
+def encode_failure(failure: Failure) -> bytes:
+    """Return a failure as it is kept: the vendor's words without any number that may be in them."""
+    words = mask_digits(failure.message)[:_WORDS]
+    return msgspec.json.encode(msgspec.structs.replace(failure, code=line(failure.code), message=words))
+
+
+def line(words: str) -> str:
+    """Return words that fit into one line of a history: masked, short, without a line break."""
+    return mask_digits(" ".join(words.split()))[:_WORDS]
+
+
+def masked(value: Any) -> Any:
+    """Return a result with every number in its strings masked, however deep."""
+    if isinstance(value, str):
+        return mask_digits(value)
+    if isinstance(value, dict):
+        return {key: masked(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [masked(one) for one in value]
+    return value
+
+
+def _segments(request: Request) -> int | None:
+    if isinstance(request, Send):
+        return segments(request.text).count
+    return segments(request.template.replace("[CODE]", "000000")).count if isinstance(request, Verify) else None
+
+
+def _history(lines: str) -> Iterator[Entry]:
+    for one in lines.split("\n"):
+        at, state, provider, detail = one.split(" ", 3)
+        yield Entry(State(state), moment(at), provider, detail)
+
+
+def _tries(lines: str) -> Iterator[Try]:
+    for one in lines.split("\n") if lines else ():
+        at, provider, outcome, ref = one.split(" ", 3)
+        yield Try(provider, ref, outcome, moment(at))
+
+
+def _waiting(stored: bytes | None) -> Waiting:
+    reason, until = stored.decode().split(" ") if stored else ("worker", "0")
+    return Waiting(reason, None if until == "0" else moment(until))
+
+
+def _person(id_: str, private: bytes, sealer: Sealer, *, reveal: bool) -> tuple[str, str, str]:
+    if private.startswith(b"\x01") and not sealer:
+        return "", "", ""
+    request = _request.decode(sealer.open(private, id_))
+    if isinstance(request, Operation):
+        to, sender, text = str(request.arguments.get("number", "")), "", ""
+    else:
+        to, sender = request.to, getattr(request, "sender", "")
+        text = getattr(request, "text", "") or getattr(request, "template", "")
+    return (to, sender, text) if reveal else (phone.mask(to) if to else "", mask_digits(sender), mask_text(text))
+
+
+def _result(id_: str, stored: bytes | None, sealer: Sealer, *, reveal: bool) -> Any:
+    if stored is None or (stored.startswith(b"\x01") and not sealer):
+        return None
+    result = msgspec.json.decode(sealer.open(stored, id_))
+    return result if reveal else masked(result)
+
+
+def _verification(fields: Mapping[bytes, bytes], state: State, now: int) -> Verification | None:
+    if b"vs" not in fields:
+        return None
+    status, expires = fields[b"vs"].decode(), int(fields[b"ve"])
+    if status == "pending" and state in {State.FAILED, State.CANCELLED}:
+        status = "cancelled"
+    elif status == "pending" and (state == State.EXPIRED or expires <= now):
+        status = "expired"
+    return Verification(status, moment(expires))
+
+
+def _text(stored: bytes | None) -> str | None:
+    return None if stored is None else stored.decode()

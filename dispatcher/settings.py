@@ -1,0 +1,225 @@
+"""One typed `Settings`, from the environment (`DISPATCHER_*`), secret files and an optional `dispatcher.toml`.
+
+The environment wins over the file, and both win over what a data folder tells of a server started there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from dispatcher.errors import ConfigurationError
+from dispatcher.privacy import Sealer, keyed_hash
+
+PREFIX: Final = "DISPATCHER_"
+
+#: What `demo` and `up` write into their data folder: Redis' URL, the sandbox's, and the keys.
+RUNTIME: Final = "runtime.json"
+
+#: The sandbox texts nobody, so its keys need not be secret; they are only there for everything to be sealed as usual.
+_SANDBOX_KEY: Final = "the sandbox texts nobody, so this key is public"
+
+
+class Settings(BaseSettings):
+    """All settings, validated. Secrets never show in its repr."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        # A password such as "1e5" or "true" must stay what it is.
+        enable_decoding=False,
+        toml_file="dispatcher.toml",
+        extra="ignore",
+        frozen=True,
+        validate_default=False,
+        hide_input_in_errors=True,
+    )
+
+    redis_url: str = Field("", repr=False)
+    broker_url: str = Field("", repr=False)
+    sandbox: bool = False
+    sandbox_url: str = ""
+    data: Path = Path(".dispatcher")
+    durability: Literal["redis"] = "redis"
+    #: Newest first, separated by commas.
+    secret_key: SecretStr = SecretStr("")
+    hash_key: SecretStr = SecretStr("")
+    callback_secret: SecretStr = SecretStr("")
+    allow_card_data: bool = False
+    providers: dict[str, dict[str, SecretStr]] = Field({}, repr=False)
+
+    #: Seconds that a job is kept after it settled.
+    retention: float = Field(30 * 86400, gt=0)
+    #: Seconds that an event is kept.
+    events_retention: float = Field(7 * 86400, gt=0)
+    #: Seconds one HTTP call may take, connecting included.
+    deadline: float = Field(30, gt=0)
+    #: Seconds after which a worker that says nothing of a job it claimed is taken for dead.
+    lease: float = Field(60, gt=0)
+    #: Seconds after which a message that was not taken, though it should have been, is taken for lost.
+    lost_after: float = Field(60, gt=0)
+    #: Seconds between looks for lost messages, dead workers and passed times.
+    sweep_every: float = Field(5, gt=0)
+    #: Seconds between looks for jobs that are due.
+    tick: float = Field(0.25, gt=0)
+    #: Requests that one worker process has on the wire at most.
+    connections: int = Field(256, gt=0)
+    #: Attempts at a job before it is given up.
+    max_attempts: int = Field(8, gt=0)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: arguments, environment, files named by the environment, TOML, data folder."""
+        del dotenv_settings, file_secret_settings
+        toml = TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, _FileSource(settings_cls), toml, _RuntimeSource(settings_cls)
+
+    @field_validator("redis_url", "broker_url", "sandbox_url")
+    @classmethod
+    def _has_scheme(cls, url: str) -> str:
+        if url and "://" not in url:
+            raise ValueError("is no URL; write it like redis://127.0.0.1:6379/0")
+        return url
+
+    @field_validator("providers", mode="before")
+    @classmethod
+    def _text_only(cls, providers: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Take numbers from TOML as the text they are."""
+        if not isinstance(providers, dict) or not all(isinstance(one, dict) for one in providers.values()):
+            raise ValueError("must be a table of accounts, each a table of its settings")
+        return {name.lower(): _as_text(one) for name, one in providers.items()}
+
+    @model_validator(mode="after")
+    def _lease_outlives_deadline(self) -> Self:
+        if self.lease <= self.deadline:
+            raise ValueError(
+                f"DISPATCHER_LEASE ({self.lease:g} s) must be longer than DISPATCHER_DEADLINE ({self.deadline:g} s), "
+                "or jobs on the wire would be taken for lost"
+            )
+        return self
+
+    @property
+    def redis(self) -> str:
+        """Redis' URL. Raises `ConfigurationError` when there is none."""
+        if not self.redis_url:
+            raise ConfigurationError(
+                "DISPATCHER_REDIS_URL is not set; point it at your Redis, e.g. redis://127.0.0.1:6379/0 "
+                "(or run `dispatcher demo`, which brings its own)"
+            )
+        return self.redis_url
+
+    @property
+    def broker(self) -> str:
+        """The Celery broker's URL: the same Redis unless told otherwise."""
+        return self.broker_url or self.redis
+
+    @property
+    def redis_shown(self) -> str:
+        """Redis' address without user or password, for messages."""
+        parts = urlsplit(self.redis_url)
+        return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
+
+    def sealer(self) -> Sealer:
+        """Return what seals payloads with `DISPATCHER_SECRET_KEY`."""
+        secret = self.secret_key.get_secret_value() or (_SANDBOX_KEY if self.sandbox else "")
+        return Sealer([key.strip() for key in secret.split(",") if key.strip()])
+
+    def hashed(self, *parts: str) -> str:
+        """Return the keyed hash of `parts`, or "" when there is no `DISPATCHER_HASH_KEY`."""
+        key = self.hash_key.get_secret_value() or (_SANDBOX_KEY if self.sandbox else "")
+        return keyed_hash(key, *parts) if key else ""
+
+    def require_secrets(self, what: str) -> None:
+        """Raise `ConfigurationError` where `what` would put a secret into Redis without a key."""
+        for name, key in (("SECRET_KEY", self.secret_key), ("HASH_KEY", self.hash_key)):
+            if not key.get_secret_value() and not self.sandbox:
+                raise ConfigurationError(
+                    f"DISPATCHER_{name} is not set and {what} carries a secret; "
+                    "make one with `openssl rand -base64 32` and give the same to every process"
+                )
+
+    def account(self, name: str) -> dict[str, str]:
+        """Return the settings of one account in clear, for its adapter alone."""
+        return {key: value.get_secret_value() for key, value in self.providers.get(name, {}).items()}
+
+
+def load(**overrides: Any) -> Settings:
+    """Return the settings; `overrides` that are None count as not given.
+
+    Raises `ConfigurationError` that names each setting at fault, never its value.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(_told(one["loc"], one["msg"]) for one in error.errors())) from None
+
+
+def _as_text(account: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key.lower(): value if isinstance(value, str | SecretStr) else str(value)
+        for key, value in account.items()
+        if not key.lower().endswith("_file")
+    }
+
+
+def _told(location: tuple[int | str, ...], message: str) -> str:
+    name = "__".join(str(part).upper() for part in location)
+    words = message.removeprefix("Value error, ")
+    return f"{PREFIX}{name} {words}" if name else words
+
+
+class _FileSource(PydanticBaseSettingsSource):
+    """Settings whose value lies in a file: `DISPATCHER_SECRET_KEY_FILE=/run/secrets/key`."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        """Unused: the sources are read whole."""
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for variable, path in os.environ.items():
+            name = variable.upper()
+            if name.startswith(PREFIX) and name.endswith("_FILE") and path:
+                *tables, leaf = name.removeprefix(PREFIX).removesuffix("_FILE").lower().split("__")
+                place = found
+                for table in tables:
+                    place = place.setdefault(table, {})
+                place[leaf] = _read_secret(variable, Path(path))
+        return found
+
+
+class _RuntimeSource(PydanticBaseSettingsSource):
+    """What a server started in the data folder left for others to find."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        """Unused: the sources are read whole."""
+        raise NotImplementedError
+
+    def __call__(self) -> dict[str, Any]:
+        folder = Path(self.current_state.get("data") or Settings.model_fields["data"].default)
+        try:
+            told: dict[str, Any] = json.loads((folder / RUNTIME).read_text())
+        except (OSError, ValueError):
+            return {}
+        # A server of one's own is not the sandbox's: its keys and its mode stay out of it.
+        return {} if self.current_state.get("redis_url") else told
+
+
+def _read_secret(variable: str, path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{variable} names {path}, which cannot be read: {error.__class__.__name__}") from None

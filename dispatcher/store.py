@@ -1,0 +1,263 @@
+"""The job store over Redis: what is called (`create`, `claim`, `advance`, ...) and the two that call it.
+
+Every call is a pure value, `Call`: a script with its arguments, and how its answer is read. `JobStore` makes calls from
+ordinary code, `AsyncJobStore` from an event loop; neither knows what they mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+import msgspec
+import redis
+import redis.asyncio
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from dispatcher.errors import ConfigurationError, IdempotencyConflict, StoreUnavailable
+from dispatcher.states import State, lua_tables
+
+if TYPE_CHECKING:
+    from dispatcher.records import Record
+    from dispatcher.settings import Settings
+
+T = TypeVar("T")
+
+#: Jobs that one call carries at most: a script holds the server up for about a millisecond then.
+MOST: Final = 500
+
+
+class Script(msgspec.Struct, frozen=True):
+    """A Lua script as it is sent, and the hash it is called by afterwards."""
+
+    source: str
+    sha: str
+
+
+class Call(msgspec.Struct, Generic[T], frozen=True):
+    """One call of one script; `read` makes sense of the answer."""
+
+    script: Script
+    arguments: Sequence[bytes | str | float]
+    read: Callable[[Any], T]
+
+
+class Created(msgspec.Struct, frozen=True):
+    """When jobs were written, in milliseconds since 1970 on Redis' clock, and their ids."""
+
+    at: int
+    ids: list[str]
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """What `take` found: raw records to be worked on, (id, queue) to publish alone, (id, state) with nothing to do."""
+
+    records: list[list[bytes]]
+    alone: list[tuple[str, str]]
+    idle: list[tuple[str, str]]
+
+
+class Advance(msgspec.Struct, frozen=True, kw_only=True):
+    """One move to be written.
+
+    `guard` is the fencing token of a claim, or "=queued" where the job must be in that state. `wait` and `delay`
+    (seconds) say what a job that goes back to the queue waits for.
+    """
+
+    id: str
+    guard: str
+    state: State
+    detail: str
+    wait: str = ""
+    delay: float = 0
+    #: "outcome ref", where a try came to an end.
+    tried: str = ""
+    fields: Mapping[str, bytes | str | int] = {}
+
+
+@cache
+def script(name: str) -> Script:
+    """Return `lua/<name>.lua` with the state tables and the shared part before it."""
+    folder = resources.files("dispatcher") / "lua"
+    source = lua_tables() + (folder / "job.lua").read_text() + (folder / f"{name}.lua").read_text()
+    return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+class Calls:
+    """The calls that the scripts answer, with the deployment's times filled in."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take retention, lease and mode from `settings`."""
+        self._kept = (int(settings.retention * 1000), int(settings.events_retention * 1000))
+        self._lease = int(settings.lease * 1000)
+        self._lost_after = int(settings.lost_after * 1000)
+        self._mode = "sandbox" if settings.sandbox else "live"
+
+    def create(self, provider: str, *, high: bool, batch: str, records: Sequence[Record]) -> Call[Created]:
+        """Write jobs of one provider and lane, all or none; answers when, and the id of each.
+
+        An id differs from its record's where the same idempotency key had made that job before. Raises
+        `IdempotencyConflict` and, for a Redis that holds live jobs while these are the sandbox's or the other way
+        round, `ConfigurationError`.
+        """
+        arguments: list[bytes | str | float] = [self._mode, provider, "1" if high else "", batch, *self._kept]
+        for one in records:
+            arguments += (
+                *(one.id, one.public, one.private, _or_empty(one.due), _or_empty(one.valid_for)),
+                *(one.number, one.idempotency, one.fingerprint, _or_empty(one.code_ttl)),
+            )
+        return Call(script("create"), arguments, self._read_created)
+
+    def take(self, ids: Sequence[str]) -> Call[Taken]:
+        """Take the queued jobs among `ids` into this worker's hands."""
+        return Call(script("take"), [self._lease, *self._kept, *ids], _read_taken)
+
+    def release(self, ids: Sequence[str]) -> Call[int]:
+        """Give back what was taken and not claimed."""
+        return Call(script("release"), list(ids), int)
+
+    def claim(self, jobs: Sequence[tuple[str, str]]) -> Call[tuple[str, list[str | None]]]:
+        """Claim jobs, each with whether it may be repeated when its worker dies: "never", "once" or "always".
+
+        Answers the fencing token, and for each job None where it is ours, else the state it is in.
+        """
+        arguments: list[bytes | str | float] = [self._lease, *self._kept]
+        for job in jobs:
+            arguments += job
+        return Call(script("claim"), arguments, _read_claimed)
+
+    def advance(self, moves: Sequence[Advance]) -> Call[list[str]]:
+        """Write what became of jobs; answers the state of each, "" where the move was refused."""
+        arguments: list[bytes | str | float] = [*self._kept]
+        for one in moves:
+            arguments += (one.id, one.guard, one.state, one.detail, one.wait, int(one.delay * 1000), one.tried)
+            arguments.append(len(one.fields))
+            for pair in one.fields.items():
+                arguments += pair
+        return Call(script("advance"), arguments, _decoded)
+
+    def due(self, queue: str, most: int = MOST) -> Call[list[str]]:
+        """Take the jobs of `queue` whose time has come into its outbox; the caller publishes them."""
+        return Call(script("due"), [queue, most], _decoded)
+
+    def lost(self, queue: str, *, empty: bool, most: int = MOST) -> Call[list[str]]:
+        """Answer the jobs of `queue` whose message is lost; the caller publishes them."""
+        return Call(script("lost"), [queue, "1" if empty else "", self._lost_after, most], _decoded)
+
+    def sweep(self, most: int = MOST) -> Call[tuple[int, int]]:
+        """End dead workers' leases and expire what was not sent in time; answers how many of each."""
+        return Call(script("sweep"), [*self._kept, most], lambda answer: (int(answer[0]), int(answer[1])))
+
+    def check(self, id_: str, code_hash: str, tries: int) -> Call[tuple[int, str]]:
+        """Judge a code; answers what `check.lua` says and the verification's status."""
+        return Call(script("check"), [id_, code_hash, tries, self._kept[1]], _read_checked)
+
+    def judged(self, id_: str, status: str) -> Call[int]:
+        """Write the status that a provider gave a verification it checks itself."""
+        return Call(script("judged"), [id_, status, self._kept[1]], int)
+
+    def _read_created(self, answer: list[Any]) -> Created:
+        verdict, *rest = answer
+        if verdict == b"CONFLICT":
+            raise IdempotencyConflict(rest[1].decode(), int(rest[0]))
+        if verdict == b"MODE":
+            raise ConfigurationError(
+                f"this Redis holds {rest[0].decode()} jobs and DISPATCHER_SANDBOX makes these {self._mode} ones; "
+                "give each a Redis (or a database number) of its own"
+            )
+        return Created(int(rest[0]), _decoded(rest[1:]))
+
+
+class JobStore:
+    """Makes calls, one after the other."""
+
+    def __init__(self, url: str, shown: str, timeout: float = 10) -> None:
+        """Connect lazily to `url`; `shown` is what errors call it; `timeout` is in seconds."""
+        self._shown = shown
+        self.redis = redis.Redis.from_url(
+            url, socket_timeout=timeout, socket_connect_timeout=min(timeout, 5), health_check_interval=30,
+            socket_keepalive=True,
+        )  # fmt: skip
+
+    def run(self, call: Call[T]) -> T:
+        """Make one call. Raises `StoreUnavailable`, and whatever the call itself raises."""
+        with self.errors():
+            try:
+                answer = self.redis.evalsha(call.script.sha, 0, *call.arguments)
+            except NoScriptError:
+                answer = self.redis.eval(call.script.source, 0, *call.arguments)
+        return call.read(answer)
+
+    def errors(self) -> Any:
+        """Turn Redis' errors into `StoreUnavailable`, for commands that are no script."""
+        return unavailable(self._shown)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.redis.close()
+
+
+class AsyncJobStore:
+    """Makes calls from one event loop, many at a time."""
+
+    def __init__(self, url: str, shown: str, timeout: float = 10) -> None:
+        """Connect lazily to `url`; `shown` is what errors call it; `timeout` is in seconds."""
+        self._shown = shown
+        self.redis = redis.asyncio.Redis.from_url(
+            url, socket_timeout=timeout, socket_connect_timeout=min(timeout, 5), health_check_interval=30,
+            socket_keepalive=True,
+        )  # fmt: skip
+
+    async def run(self, call: Call[T]) -> T:
+        """Make one call. Raises `StoreUnavailable`, and whatever the call itself raises."""
+        with unavailable(self._shown):
+            try:
+                answer = await self.redis.evalsha(call.script.sha, 0, *call.arguments)
+            except NoScriptError:
+                answer = await self.redis.eval(call.script.source, 0, *call.arguments)
+        return call.read(answer)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.redis.aclose()
+
+
+@contextmanager
+def unavailable(shown: str) -> Iterator[None]:
+    """Turn Redis' errors into `StoreUnavailable`; `shown` is its address without password."""
+    try:
+        yield
+    except ResponseError as error:
+        # Out of memory, read-only, a bug of ours: Redis is there and says why not, without any value of ours.
+        raise StoreUnavailable(f"Redis at {shown} refused: {str(error).split(' script: ')[0][:200]}") from None
+    except (RedisError, OSError) as error:
+        raise StoreUnavailable(
+            f"Redis at {shown} did not answer ({error.__class__.__name__}); "
+            "is it running, and is DISPATCHER_REDIS_URL right?"
+        ) from None
+
+
+def _or_empty(value: int | None) -> str | int:
+    return "" if value is None else value
+
+
+def _decoded(answer: list[bytes]) -> list[str]:
+    return [one.decode() for one in answer]
+
+
+def _read_taken(answer: list[list[Any]]) -> Taken:
+    records, alone, idle = answer
+    return Taken(records, *([(id_.decode(), word.decode()) for id_, word in pairs] for pairs in (alone, idle)))
+
+
+def _read_claimed(answer: list[Any]) -> tuple[str, list[str | None]]:
+    token, *states = answer
+    return str(token), [None if state == 1 else state.decode() for state in states]
+
+
+def _read_checked(answer: list[Any]) -> tuple[int, str]:
+    return int(answer[0]), answer[1].decode() if len(answer) > 1 else ""
