@@ -1,6 +1,7 @@
 """Send texts, verify numbers and look them up, through Celery workers that never lie about what became of it."""
 
-from dispatcher.client import Batch, Check, Dispatcher
+from dispatcher.batches import Batch
+from dispatcher.client import Check, Dispatcher
 from dispatcher.errors import (
     ConfigurationError,
     CursorExpired,

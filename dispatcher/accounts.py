@@ -50,9 +50,9 @@ class Accounts:
         self._read: dict[str, Account] = {}
         self._until = 0.0
 
-    def published(self) -> dict[str, Account]:
-        """Return what workers have published, by name. Raises `StoreUnavailable`."""
-        if time.monotonic() >= self._until:
+    def published(self, *, fresh: bool = False) -> dict[str, Account]:
+        """Return what workers have published, by name; `fresh` asks now. Raises `StoreUnavailable`."""
+        if fresh or time.monotonic() >= self._until:
             with self._store.errors():
                 stored: Mapping[bytes, bytes] = self._store.redis.hgetall(KEY)  # type: ignore[assignment]  # the stubs mix sync and async
             self._read = {name.decode(): msgspec.json.decode(one, type=Account) for name, one in stored.items()}
@@ -83,8 +83,7 @@ class Accounts:
             account = self.published().get(name)
             if account is None:
                 # It may have started this moment.
-                self._until = 0.0
-                account = self.published().get(name)
+                account = self.published(fresh=True).get(name)
             if account is None and name not in self._own:
                 raise UnknownProvider(name, sorted({*self.published(), *self._own}))
             if account is not None and operation not in account.operations:

@@ -6,20 +6,19 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
-from dispatcher import phone, records
+from dispatcher import drafts, phone, records
 from dispatcher.accounts import Account, Accounts
+from dispatcher.batches import Batch, Until, looks
 from dispatcher.errors import (
     IdempotencyConflict,
     IllegalMove,
     InvalidRequest,
-    NotBuilt,
     NotFound,
     StoreUnavailable,
     WaitTimeout,
@@ -36,10 +35,8 @@ from dispatcher.jobs import (
     Send,
     Terms,
     Verify,
-    milliseconds,
     new_id,
 )
-from dispatcher.privacy import keyed_hash
 from dispatcher.queues import celery_app, publish, queue_name
 from dispatcher.settings import Settings, load
 from dispatcher.states import FINAL, SETTLED, State
@@ -50,13 +47,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dispatcher")
 
-Until = Literal["settled", "final"]
-
 #: Times that one code may be checked.
 CHECKS: Final = 5
-
-#: Seconds between looks while waiting: quick at first, for codes; slower then, for campaigns.
-_LOOKS: Final = (0.02, 0.25)
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -64,67 +56,6 @@ class Check(msgspec.Struct, frozen=True):
 
     valid: bool
     status: str
-
-
-class Batch:
-    """Jobs that were enqueued together. Its counts add up to its size at every moment."""
-
-    def __init__(self, dispatcher: Dispatcher, id_: str, ids: Sequence[str]) -> None:
-        """`ids` are the jobs in the order of their messages."""
-        self._dispatcher = dispatcher
-        self.id = id_
-        self.jobs = BatchJobs(dispatcher, ids)
-
-    def __repr__(self) -> str:
-        """Show what finds it."""
-        return f"Batch({self.id}, {len(self.jobs)} jobs)"
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many jobs are in each state now, by state; zeroes are left out."""
-        return self._dispatcher.batch_counts(self.id)
-
-    def wait(self, until: Until = "settled", timeout: float = 30) -> dict[str, int]:
-        """Return the counts once all its jobs are settled, or final. Raises `WaitTimeout`."""
-        ends = SETTLED if until == "settled" else FINAL
-        for seconds in _looks(timeout):
-            counts = self.counts
-            if all(state in ends for state in counts):
-                return counts
-            time.sleep(seconds)
-        counts = self.counts
-        busy = sum(count for state, count in counts.items() if state not in ends)
-        raise WaitTimeout(f"batch {self.id}", f"still busy with {busy} jobs", until, timeout)
-
-
-class BatchJobs(Sequence[Job]):
-    """The jobs of a batch as they are when looked at: read from Redis a page at a time, never all in memory."""
-
-    def __init__(self, dispatcher: Dispatcher, ids: Sequence[str]) -> None:
-        """`ids` in order."""
-        self._dispatcher = dispatcher
-        self.ids = ids
-
-    def __len__(self) -> int:
-        """Return how many there are, without asking Redis."""
-        return len(self.ids)
-
-    @overload
-    def __getitem__(self, position: int) -> Job: ...
-    @overload
-    def __getitem__(self, position: slice) -> BatchJobs: ...
-    def __getitem__(self, position: int | slice) -> Job | BatchJobs:
-        """Read one job now, or narrow the view."""
-        if isinstance(position, slice):
-            return BatchJobs(self._dispatcher, self.ids[position])
-        return self._dispatcher.get(self.ids[position])
-
-    def __iter__(self) -> Iterator[Job]:
-        """Read the jobs in order."""
-        for start in range(0, len(self.ids), MOST):
-            page = self.ids[start : start + MOST]
-            found = self._dispatcher.get_many(page)
-            yield from (found[one] for one in page if one in found)
 
 
 class Dispatcher:
@@ -140,6 +71,7 @@ class Dispatcher:
         self._store = JobStore(self.settings.redis, self.settings.redis_shown)
         self._calls = Calls(self.settings)
         self._sealer = self.settings.sealer()
+        self._drafts = drafts.Drafts(self.settings)
         self._accounts = Accounts(self._store, self.settings)
         self._celery = celery_app(self.settings)
         self._events = EventStream(self._store, self.get_many)
@@ -185,9 +117,9 @@ class Dispatcher:
         aware datetime or seconds since 1970 before which it is not. The same `idempotency_key` returns the first job;
         with another request it raises `IdempotencyConflict`. `options` are the provider's own.
         """
-        _refuse_later(later, {"on_unknown": "hold"})
+        drafts.refuse_later(later, {"on_unknown": "hold"})
         request = Send(to=to, text=text, sender=sender, options=options or {})
-        terms = _terms(category, lane, reference, metadata, tenant, valid_for=valid_for, send_at=send_at)
+        terms = drafts.terms(category, lane, reference, metadata, tenant, valid_for=valid_for, send_at=send_at)
         return self._enqueue(request, "send", terms, provider, idempotency_key)
 
     def send_many(
@@ -212,12 +144,12 @@ class Dispatcher:
         All are checked before the first is stored: an error names the message, such as `messages[3].to`. A message's
         own sender, reference, metadata, options and idempotency key win over the call's.
         """
-        _refuse_later(later, {"on_unknown": "hold"})
-        terms = _terms(category, lane, reference, metadata, tenant, valid_for=valid_for, send_at=send_at)
-        name = self._accounts.choose(_single(provider), "send")
+        drafts.refuse_later(later, {"on_unknown": "hold"})
+        terms = drafts.terms(category, lane, reference, metadata, tenant, valid_for=valid_for, send_at=send_at)
+        name = self._accounts.choose(drafts.single(provider), "send")
         batch = batch_id or new_id()
         usual = Message("", "", sender=sender, options=options)
-        fresh = [self._message(position, one, name, terms, usual) for position, one in enumerate(messages)]
+        fresh = [self._drafts.message(position, one, name, terms, usual) for position, one in enumerate(messages)]
         if not fresh:
             raise InvalidRequest("messages", "is empty; there is nothing to send")
         ids: list[str] = []
@@ -249,10 +181,10 @@ class Dispatcher:
         Ask `check` with the job's id. The code lives for `code_ttl` seconds from when it was sent; not sent within
         `valid_for` seconds (by default as long), it is not sent any more.
         """
-        _refuse_later(later, {"on_unknown": "hold"})
+        drafts.refuse_later(later, {"on_unknown": "hold"})
         self.settings.require_secrets("a verification")
         request = Verify(to=to, template=template, sender=sender, options=options or {})
-        terms = _terms(
+        terms = drafts.terms(
             Category.OTP, None, reference, metadata, tenant, valid_for=valid_for or code_ttl, code_ttl=code_ttl
         )
         return self._enqueue(request, "verify", terms, provider, idempotency_key)
@@ -288,8 +220,8 @@ class Dispatcher:
         **later: Any,
     ) -> Job:
         """Ask a provider what it knows of a number, and return the job whose `result` will tell."""
-        _refuse_later(later, {})
-        terms = _terms(Category.TRANSACTIONAL, lane, reference, metadata, tenant, valid_for=valid_for)
+        drafts.refuse_later(later, {})
+        terms = drafts.terms(Category.TRANSACTIONAL, lane, reference, metadata, tenant, valid_for=valid_for)
         return self._enqueue(Lookup(to=to), "lookup", terms, provider, idempotency_key)
 
     def operation(
@@ -303,16 +235,21 @@ class Dispatcher:
         idempotency_key: str | None = None,
         valid_for: float | None = None,
         lane: Lane | str | None = None,
-        **arguments: Any,
+        arguments: dict[str, Any] | None = None,
+        **more: Any,
     ) -> Job:
-        """Do anything else that an account can do, such as `balance`; its adapter checks the `arguments`."""
+        """Do anything else that an account can do, such as `balance`.
+
+        Its arguments come by name, or in `arguments` where a name is taken here; the adapter checks them.
+        """
+        arguments = {**(arguments or {}), **more}
         if operation in {"send", "verify", "lookup", _CHECK}:
             raise InvalidRequest(
                 "operation", f"has a method of its own: {operation.rsplit('.', maxsplit=1)[-1]}()", operation
             )
         if "number" in arguments:
             arguments["number"] = phone.parse(str(arguments["number"]))
-        terms = _terms(Category.TRANSACTIONAL, lane, reference, metadata, tenant, valid_for=valid_for)
+        terms = drafts.terms(Category.TRANSACTIONAL, lane, reference, metadata, tenant, valid_for=valid_for)
         return self._enqueue(Operation(arguments=arguments), operation, terms, provider, idempotency_key)
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -343,7 +280,7 @@ class Dispatcher:
     def wait(self, id_: str, *, until: Until = "settled", timeout: float = 30) -> Job:
         """Return the job once it is settled (or final). Raises `WaitTimeout` after `timeout` seconds; it goes on."""
         ends = SETTLED if until == "settled" else FINAL
-        for seconds in _looks(timeout):
+        for seconds in looks(timeout):
             with self._store.errors():
                 state: Any = self._store.redis.hget(f"d:j:{id_}", "s")
             if state is None or State(state.decode()) in ends:
@@ -418,8 +355,8 @@ class Dispatcher:
         return self._events.follow(self._events.start(after), timeout=timeout)
 
     def providers(self) -> dict[str, Account]:
-        """Return the accounts that workers have published, by name."""
-        return dict(self._accounts.published())
+        """Return the accounts that workers have published until now, by name."""
+        return dict(self._accounts.published(fresh=True))
 
     # -- within ------------------------------------------------------------------------------------------------------
 
@@ -431,44 +368,12 @@ class Dispatcher:
         provider: str | Sequence[str] | None,
         idempotency_key: str | None,
     ) -> Job:
-        name = self._accounts.choose(_single(provider), operation)
-        record = self._record(request, operation, terms, name, idempotency_key)
+        name = self._accounts.choose(drafts.single(provider), operation)
+        record = self._drafts.record(request, operation, terms, name, idempotency_key)
         (id_,), at = self._write(name, terms.lane, "", [record])
         if id_ != record.id:
             return self.get(id_)
-        return self._fresh(record, name, at, terms)
-
-    def _message(self, position: int, one: Message, provider: str, terms: Terms, usual: Message) -> records.Record:
-        """Return the record of one of many; `usual` has what it leaves out."""
-        try:
-            sender = usual.sender if one.sender is None else one.sender
-            options = usual.options if one.options is None else one.options
-            request = Send(to=one.to, text=one.text, sender=sender or "", options=options or {})
-            if one.reference is not None or one.metadata is not None:
-                reference = terms.reference if one.reference is None else one.reference
-                metadata = terms.metadata if one.metadata is None else one.metadata
-                terms = msgspec.structs.replace(terms, reference=reference, metadata=metadata)
-            return self._record(request, "send", terms, provider, one.idempotency_key)
-        except InvalidRequest as error:
-            raise error.at(f"messages[{position}]") from None
-
-    def _record(
-        self, request: Request, operation: str, terms: Terms, provider: str, idempotency_key: str | None
-    ) -> records.Record:
-        id_ = new_id()
-        private = records.encode_request(request)
-        to = request.arguments.get("number") if isinstance(request, Operation) else request.to
-        return records.Record(
-            id=id_,
-            public=records.encode_public(request, terms, operation, sandbox=self.settings.sandbox),
-            private=self._sealer.seal(private, id_),
-            due=terms.send_at,
-            valid_for=int(terms.valid_for * 1000) if terms.valid_for else None,
-            number=self.settings.hashed("number", to) if to else "",
-            idempotency=_idempotency(terms.tenant, idempotency_key),
-            fingerprint=records.fingerprint(provider, operation, private, terms) if idempotency_key else "",
-            code_ttl=terms.code_ttl * 1000 if terms.code_ttl else None,
-        )
+        return self._drafts.job(record, name, at, terms)
 
     def _write(self, provider: str, lane: Lane, batch: str, fresh: list[records.Record]) -> tuple[list[str], int]:
         """Write records and publish those that are new; answer the ids they have, and when."""
@@ -492,19 +397,6 @@ class Dispatcher:
         except (BrokerError, KombuError, OSError) as error:
             # Accepted is accepted: the clock publishes what is in the outbox.
             log.warning("%d jobs are stored, their message is delayed: %s", len(ids), error.__class__.__name__)
-
-    def _fresh(self, record: records.Record, provider: str, at: int, terms: Terms) -> Job:
-        """Return the document of a job just written, without asking for it."""
-        fields = {b"d": record.public, b"x": record.private, b"p": provider.encode(), b"s": b"queued"}
-        fields[b"h"] = f"{at} queued {provider} created".encode()
-        begins = max(record.due or 0, at)
-        if record.due and record.due > at:
-            fields[b"w"] = f"time {record.due}".encode()
-        if record.valid_for:
-            fields[b"z"] = str(begins + record.valid_for).encode()
-        if terms.code_ttl:
-            fields |= {b"vs": b"pending", b"ve": str(begins + terms.code_ttl * 1000).encode()}
-        return records.job(record.id, fields, self._sealer, at, reveal=False)
 
     def _check_at_provider(self, id_: str, code: str, timeout: float) -> Check:
         verification = self.get(id_)
@@ -544,77 +436,3 @@ _CHECK: Final = "verify.check"
 
 _NO_VERIFICATION: Final = -1
 _PROVIDER_JUDGES: Final = -2
-
-#: Arguments of the contract that a later release obeys, and what they are for.
-_LATER: Final = {
-    "on_unknown": "sending again what may have been sent",
-    "failover_after": "failover",
-    "callback_url": "callbacks",
-    "callback_task": "callbacks",
-    "timezone": "quiet hours",
-    "max_segments": "budgets",
-    "fresh": "the lookup cache",
-    "guard_keys": "guards",
-}
-
-
-def _refuse_later(later: dict[str, Any], usual: dict[str, Any]) -> None:
-    for name, value in later.items():
-        if name not in _LATER:
-            raise TypeError(f"unexpected argument {name!r}")
-        if value is not None and value != usual.get(name):
-            raise NotBuilt(name, f"is for {_LATER[name]}, which this release does not do yet; leave it out")
-
-
-def _single(provider: str | Sequence[str] | None) -> str | None:
-    if provider is None or isinstance(provider, str):
-        return provider
-    if len(provider) == 1:
-        return provider[0]
-    raise NotBuilt("provider", "may be a list for failover, which this release does not do yet; name one")
-
-
-def _terms(
-    category: Category | str,
-    lane: Lane | str | None,
-    reference: str,
-    metadata: dict[str, Any] | None,
-    tenant: str,
-    *,
-    valid_for: float | None = None,
-    send_at: datetime | float | None = None,
-    code_ttl: int | None = None,
-) -> Terms:
-    why = _member("category", Category, category)
-    return Terms(
-        category=why,
-        lane=_member("lane", Lane, lane) if lane else Lane.HIGH if why == Category.OTP else Lane.NORMAL,
-        reference=reference,
-        metadata=metadata or {},
-        tenant=tenant,
-        valid_for=valid_for,
-        send_at=milliseconds("send_at", send_at),
-        code_ttl=code_ttl,
-    )
-
-
-def _member(field: str, kind: type[StrEnum], value: str) -> Any:
-    try:
-        return kind(value)
-    except ValueError:
-        raise InvalidRequest(field, f"must be one of {', '.join(kind)}", str(value)[:40]) from None
-
-
-def _idempotency(tenant: str, key: str | None) -> str:
-    if key is None:
-        return ""
-    if not isinstance(key, str) or not key:
-        raise InvalidRequest("idempotency_key", "must be text that is not empty; leave it out for none")
-    return keyed_hash("idempotency", tenant, key)
-
-
-def _looks(timeout: float) -> Iterator[float]:
-    """Yield how long to sleep before each next look, until `timeout` seconds have passed."""
-    started = time.monotonic()
-    while (passed := time.monotonic() - started) < timeout:
-        yield min(_LOOKS[0] if passed < 1 else _LOOKS[1], timeout - passed)

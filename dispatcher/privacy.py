@@ -21,8 +21,11 @@ _SEALED: Final = b"\x01"
 _KEY_ID: Final = 4
 _NONCE: Final = 12
 
-#: Digits that could be a phone number or a code, with the separators people write between them.
-_DIGITS: Final = re.compile(r"\+?\d[\d\-(). ]{4,}\d")
+#: Six or more digits, with the separators people write between them: a phone number or a code, until shown otherwise.
+_DIGITS: Final = re.compile(r"\+?\d[\d\-(). :]{4,}\d")
+
+#: What looks alike and is nobody's: an amount, a date with or without its time.
+_HARMLESS: Final = re.compile(r"\d{1,9}\.\d{1,4}|\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?")
 
 
 class Sealer:
@@ -73,8 +76,13 @@ def keyed_hash(key: str, *parts: str) -> str:
 
 
 def mask_digits(text: str) -> str:
-    """Return `text` with every run of six or more digits reduced to its last two: a number or code in it."""
-    return _DIGITS.sub(lambda found: f"***{found.group()[-2:]}", text)
+    """Return `text` with every run of six or more digits reduced to its last two, but for amounts and dates."""
+    return _DIGITS.sub(_masked, text)
+
+
+def _masked(found: re.Match[str]) -> str:
+    words = found.group()
+    return words if _HARMLESS.fullmatch(words) else f"***{words[-2:]}"
 
 
 def mask_text(text: str) -> str:

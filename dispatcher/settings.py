@@ -114,12 +114,16 @@ class Settings(BaseSettings):
     @property
     def redis(self) -> str:
         """Redis' URL. Raises `ConfigurationError` when there is none."""
+        self.require_redis()
+        return self.redis_url
+
+    def require_redis(self) -> None:
+        """Raise `ConfigurationError` when there is no Redis to talk to."""
         if not self.redis_url:
             raise ConfigurationError(
                 "DISPATCHER_REDIS_URL is not set; point it at your Redis, e.g. redis://127.0.0.1:6379/0 "
                 "(or run `dispatcher demo`, which brings its own)"
             )
-        return self.redis_url
 
     @property
     def broker(self) -> str:

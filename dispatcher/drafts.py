@@ -1,0 +1,141 @@
+"""From a caller's arguments to records ready to be written: pure, and the same for every kind of client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from dispatcher import records
+from dispatcher.errors import InvalidRequest, NotBuilt
+from dispatcher.jobs import Category, Job, Lane, Message, Operation, Request, Send, Terms, milliseconds, new_id
+from dispatcher.privacy import keyed_hash
+from dispatcher.settings import Settings
+
+#: Arguments of the contract that a later release obeys, and what they are for.
+_LATER: Final = {
+    "on_unknown": "sending again what may have been sent",
+    "failover_after": "failover",
+    "callback_url": "callbacks",
+    "callback_task": "callbacks",
+    "timezone": "quiet hours",
+    "max_segments": "budgets",
+    "fresh": "the lookup cache",
+    "guard_keys": "guards",
+}
+
+
+def refuse_later(later: dict[str, Any], usual: dict[str, Any]) -> None:
+    """Refuse what this release does not obey, so that nobody relies on it; `usual` values are what it does anyway."""
+    for name, value in later.items():
+        if name not in _LATER:
+            raise TypeError(f"unexpected argument {name!r}")
+        if value is not None and value != usual.get(name):
+            raise NotBuilt(name, f"is for {_LATER[name]}, which this release does not do yet; leave it out")
+
+
+def single(provider: str | Sequence[str] | None) -> str | None:
+    """Return the one provider that is named, or None for none. Raises `NotBuilt` for several."""
+    if provider is None or isinstance(provider, str):
+        return provider
+    if len(provider) == 1:
+        return provider[0]
+    raise NotBuilt("provider", "may be a list for failover, which this release does not do yet; name one")
+
+
+def terms(
+    category: Category | str,
+    lane: Lane | str | None,
+    reference: str,
+    metadata: dict[str, Any] | None,
+    tenant: str,
+    *,
+    valid_for: float | None = None,
+    send_at: datetime | float | None = None,
+    code_ttl: int | None = None,
+) -> Terms:
+    """Return the terms that a caller's arguments mean. Raises `InvalidRequest` naming the field."""
+    why = _member("category", Category, category)
+    return Terms(
+        category=why,
+        lane=_member("lane", Lane, lane) if lane else Lane.HIGH if why == Category.OTP else Lane.NORMAL,
+        reference=reference,
+        metadata=metadata or {},
+        tenant=tenant,
+        valid_for=valid_for,
+        send_at=milliseconds("send_at", send_at),
+        code_ttl=code_ttl,
+    )
+
+
+def _member(field: str, kind: type[StrEnum], value: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        raise InvalidRequest(field, f"must be one of {', '.join(kind)}", str(value)[:40]) from None
+
+
+def _idempotency(tenant: str, key: str | None) -> str:
+    if key is None:
+        return ""
+    if not isinstance(key, str) or not key:
+        raise InvalidRequest("idempotency_key", "must be text that is not empty; leave it out for none")
+    return keyed_hash("idempotency", tenant, key)
+
+
+class Drafts:
+    """Makes records of requests, with the deployment's keys."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Seal and hash with the keys in `settings`."""
+        self._settings = settings
+        self._sealer = settings.sealer()
+
+    def message(self, position: int, one: Message, provider: str, terms: Terms, usual: Message) -> records.Record:
+        """Return the record of one of many; `usual` has what it leaves out."""
+        try:
+            sender = usual.sender if one.sender is None else one.sender
+            options = usual.options if one.options is None else one.options
+            request = Send(to=one.to, text=one.text, sender=sender or "", options=options or {})
+            if one.reference is not None or one.metadata is not None:
+                reference = terms.reference if one.reference is None else one.reference
+                metadata = terms.metadata if one.metadata is None else one.metadata
+                terms = msgspec.structs.replace(terms, reference=reference, metadata=metadata)
+            return self.record(request, "send", terms, provider, one.idempotency_key)
+        except InvalidRequest as error:
+            raise error.at(f"messages[{position}]") from None
+
+    def record(
+        self, request: Request, operation: str, terms: Terms, provider: str, idempotency_key: str | None
+    ) -> records.Record:
+        """Return the record of one request under a new id."""
+        id_ = new_id()
+        private = records.encode_request(request)
+        to = request.arguments.get("number") if isinstance(request, Operation) else request.to
+        return records.Record(
+            id=id_,
+            public=records.encode_public(request, terms, operation, sandbox=self._settings.sandbox),
+            private=self._sealer.seal(private, id_),
+            due=terms.send_at,
+            valid_for=int(terms.valid_for * 1000) if terms.valid_for else None,
+            number=self._settings.hashed("number", to) if to else "",
+            idempotency=_idempotency(terms.tenant, idempotency_key),
+            fingerprint=records.fingerprint(provider, operation, private, terms) if idempotency_key else "",
+            code_ttl=terms.code_ttl * 1000 if terms.code_ttl else None,
+        )
+
+    def job(self, record: records.Record, provider: str, at: int, terms: Terms) -> Job:
+        """Return the document of a job just written, without asking for it."""
+        fields = {b"d": record.public, b"x": record.private, b"p": provider.encode(), b"s": b"queued"}
+        fields[b"h"] = f"{at} queued {provider} created".encode()
+        begins = max(record.due or 0, at)
+        if record.due and record.due > at:
+            fields[b"w"] = f"time {record.due}".encode()
+        if record.valid_for:
+            fields[b"z"] = str(begins + record.valid_for).encode()
+        if terms.code_ttl:
+            fields |= {b"vs": b"pending", b"ve": str(begins + terms.code_ttl * 1000).encode()}
+        return records.job(record.id, fields, self._sealer, at, reveal=False)

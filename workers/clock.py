@@ -1,0 +1,84 @@
+"""Due work: schedules and retries whose time has come, lost messages, dead workers, passed times.
+
+Any worker serves it, for all accounts; two of them are harmless, since each step is one script that takes what it
+answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from dispatcher.errors import StoreUnavailable
+from dispatcher.queues import both_queues
+from dispatcher.store import MOST, AsyncJobStore, Calls, unavailable
+
+if TYPE_CHECKING:
+    from dispatcher.settings import Settings
+
+log = logging.getLogger("dispatcher.clock")
+
+
+class Clock:
+    """Looks for due jobs every tick, and for what went wrong every few seconds."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: AsyncJobStore,
+        publish: Callable[[str, list[str]], Awaitable[None]],
+        empty: Callable[[str], Awaitable[bool]],
+    ) -> None:
+        """`publish(queue, ids)` puts a message on the broker; `empty(queue)` says whether there is none."""
+        self._settings = settings
+        self._store = store
+        self._publish = publish
+        self._empty = empty
+        self._calls = Calls(settings)
+
+    async def run(self) -> None:
+        """Tick until cancelled, whatever happens to Redis or the broker meanwhile."""
+        next_sweep = time.monotonic()
+        while True:
+            try:
+                if time.monotonic() >= next_sweep:
+                    next_sweep = time.monotonic() + self._settings.sweep_every
+                    await self.sweep()
+                await self.tick()
+            except StoreUnavailable as error:
+                log.warning("%s", error)
+                await asyncio.sleep(1)
+            except Exception as error:  # noqa: BLE001 - a clock that stops would strand every waiting job
+                log.error("the clock stumbled: %s", error.__class__.__name__)  # noqa: TRY400 - a traceback could show values
+                await asyncio.sleep(1)
+            await asyncio.sleep(self._settings.tick)
+
+    async def tick(self) -> int:
+        """Publish the jobs that are due; return how many."""
+        released = 0
+        for queue in await self._queues():
+            while due := await self._store.run(self._calls.due(queue)):
+                await self._publish(queue, due)
+                released += len(due)
+                if len(due) < MOST:
+                    break
+        return released
+
+    async def sweep(self) -> None:
+        """End dead workers' leases, expire what was not sent in time, publish lost messages again."""
+        ended, expired = await self._store.run(self._calls.sweep())
+        if ended or expired:
+            log.info("ended %d leases, expired %d jobs", ended, expired)
+        for queue in await self._queues():
+            lost = await self._store.run(self._calls.lost(queue, empty=await self._empty(queue)))
+            if lost:
+                log.warning("%d messages of %s were lost and are published again", len(lost), queue)
+                await self._publish(queue, lost)
+
+    async def _queues(self) -> list[str]:
+        with unavailable(self._settings.redis_shown):
+            providers: Any = await self._store.redis.smembers("d:p")
+        return [queue for provider in sorted(providers) for queue in both_queues(provider.decode())]

@@ -1,0 +1,87 @@
+"""What follows a failure: pure. A decision is a value; `workers.execute` acts on it.
+
+Only what surely did not happen is tried again by itself. What may have happened is `Unknown`, unless the operation is
+declared to bear repeating.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgspec
+
+from dispatcher.jobs import Category
+from dispatcher.outcomes import Failure, FailureKind
+
+if TYPE_CHECKING:
+    from dispatcher.jobs import Work
+    from workers.providers.base import Repeat
+
+
+class Retry(msgspec.Struct, frozen=True):
+    """Try again after `delay` seconds; the attempt is spent."""
+
+    delay: float
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Wait `delay` seconds for `reason`; no attempt is spent."""
+
+    reason: str
+    delay: float
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """It may have taken effect: nobody sends it again."""
+
+
+class GiveUp(msgspec.Struct, frozen=True):
+    """It will not be tried again."""
+
+
+Decision: TypeAlias = Retry | Wait | Unknown | GiveUp
+
+#: Seconds before the second attempt at most, and the longest pause, by category: a code is useless in a minute, a
+#: campaign has the day.
+_PATIENCE: Final = {
+    Category.OTP: (1.0, 15.0),
+    Category.TRANSACTIONAL: (4.0, 300.0),
+    Category.PROMOTIONAL: (30.0, 1800.0),
+}
+
+#: Seconds before another look at an account that its operator must mend.
+_SUSPENDED: Final = 60.0
+
+#: Seconds to hold back where a provider says "too fast" and not for how long.
+_THROTTLED: Final = 5.0
+
+_TEMPORARY: Final = frozenset({FailureKind.NOT_SENT, FailureKind.AMBIGUOUS})
+
+
+def decide(job: Work, failure: Failure, repeat: Repeat, max_attempts: int, chance: float) -> Decision:
+    """Return what to do about `failure`, the end of the attempt after `job.attempts` others.
+
+    `chance` is a random number from 0 to 1, for the jitter.
+    """
+    attempt = job.attempts + 1
+    if failure.kind in {FailureKind.UNAUTHORIZED, FailureKind.INSUFFICIENT_FUNDS}:
+        return Wait("suspended", _SUSPENDED)
+    if failure.kind == FailureKind.THROTTLED:
+        return Wait("limit", failure.retry_after or _THROTTLED * (0.5 + chance / 2))
+    if failure.kind not in _TEMPORARY:
+        return GiveUp()
+    if failure.kind == FailureKind.AMBIGUOUS and not _may_repeat(repeat, attempt):
+        return Unknown()
+    if attempt >= max_attempts:
+        return Unknown() if failure.kind == FailureKind.AMBIGUOUS else GiveUp()
+    return Retry(max(failure.retry_after or 0, backoff(job.category, attempt, chance)))
+
+
+def backoff(category: Category, attempt: int, chance: float) -> float:
+    """Return the seconds after attempt number `attempt`: exponential with full jitter, never quite nought."""
+    first, longest = _PATIENCE[category]
+    return max(0.1, min(longest, first * 2.0 ** (attempt - 1)) * chance)
+
+
+def _may_repeat(repeat: Repeat, attempt: int) -> bool:
+    return repeat == "always" or (repeat == "once" and attempt == 1)

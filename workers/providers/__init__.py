@@ -1,0 +1,1 @@
+"""One page per provider, all of one shape: see `base` for the contract."""

@@ -1,0 +1,215 @@
+"""The contract of a provider: one pure adapter that builds requests and parses answers.
+
+An adapter never does I/O, never logs, never retries and never looks at a clock. What it leaves out is answered
+`unsupported`. `docs/` and `dispatcher providers` print the capability matrix from the declarations made here.
+
+Checked on paper against the four vendors' documents: a request may carry one job (TheTexting, verifications) or many
+(Club Texting by set arithmetic, TextGoto by number, MobTexting by id); it may be GET, POST or DELETE with credentials
+in header, body or query; an answer may be empty (204), a list, an object, a plain string, and good for some jobs and
+bad for others; the code of a verification may be the provider's to make, to check, or neither.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+
+import msgspec
+
+from dispatcher import jobs
+from dispatcher.errors import ConfigurationError
+from dispatcher.outcomes import Failure, FailureKind, Outcome
+
+if TYPE_CHECKING:
+    from dispatcher.jobs import Work
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One HTTP request, ready to be written. Its repr shows no more than the verb and the host."""
+
+    method: str
+    url: str
+    headers: dict[str, str] = {}
+    body: bytes = b""
+
+    def __repr__(self) -> str:
+        """Leave out path, query, headers and body: any of them may carry a number or a password."""
+        return f"Request({self.method} {'/'.join(self.url.split('/')[:3])})"
+
+
+class Response(msgspec.Struct, frozen=True, kw_only=True):
+    """One whole HTTP answer, of any status. Header names are in lower case."""
+
+    status: int
+    headers: dict[str, str] = {}
+    body: bytes = b""
+
+    def __repr__(self) -> str:
+        """Leave out the body: it may carry a code."""
+        return f"Response({self.status}, {len(self.body)} bytes)"
+
+    def retry_after(self) -> float | None:
+        """Return the seconds of `Retry-After`; None where it is absent or a date (no vendor documents one)."""
+        value = self.headers.get("retry-after", "")
+        return float(value) if value.isdigit() else None
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """Jobs that travel in one request: what `build` answers, what a permit is asked for, what is claimed together."""
+
+    request: Request
+    jobs: tuple[Work, ...]
+    #: The limiter's buckets that this request draws from, and how much of each: `{"post": 1, "send": 100}`.
+    cost: dict[str, int] = {}
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What `build` makes of jobs: requests to be sent, and jobs refused without asking the provider."""
+
+    groups: tuple[Group, ...] = ()
+    refused: dict[str, Failure] = {}
+
+
+Repeat: TypeAlias = Literal["never", "once", "always"]
+
+
+class Argument(msgspec.Struct, frozen=True, kw_only=True):
+    """One named argument of an operation."""
+
+    #: One sentence: what it is, in which form.
+    about: str
+    required: bool = True
+    #: Turns the caller's text into what the request needs, or raises `ValueError` with the reason.
+    parse: Callable[[Any], Any] = str
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a provider's API can do."""
+
+    about: str
+    #: Where it is known from: "document", "vendor's code" or "inferred"; none is live-verified yet.
+    source: str = "document"
+    arguments: dict[str, Argument] = {}
+    #: Whether it may be done again when nobody knows if it was done: "never", "once" (a charge is possible, so no
+    #: more than that), or "always" (twice is the same as once).
+    repeat: Repeat = "never"
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider offers, as the matrix prints it."""
+
+    #: Recipients of the same text that one request may carry.
+    recipients: int = 1
+    #: The provider keeps our own reference with a message and can be asked by it.
+    own_reference: bool = False
+    #: How it tells what became of a message: "none", "push" or "poll".
+    receipts: str = "none"
+    #: A lost answer can be cleared up by asking.
+    reconcile: bool = False
+    #: Who makes a verification's code: "provider" (and tells us), "provider checks" (and does not), "ours".
+    verification: str = "ours"
+    #: Characters of text that it takes at most; None where its document names no limit.
+    max_characters: int | None = None
+
+
+class Adapter(ABC):
+    """One account at one provider.
+
+    Subclasses declare the class attributes and write `build` and `parse`; a test runs what all must satisfy.
+    """
+
+    #: The name of the provider: an account with another name says it as its `ADAPTER`.
+    name: ClassVar[str]
+    #: The origin requests go to unless `BASE_URL` names another.
+    base_url: ClassVar[str]
+    #: Settings that must be there before a worker starts, such as ("uid", "pwd"), and those that may.
+    required: ClassVar[tuple[str, ...]] = ()
+    optional: ClassVar[tuple[str, ...]] = ()
+    #: The credentials that the sandbox's own account takes.
+    sandbox: ClassVar[Mapping[str, str]] = {}
+    #: Jobs that travel in one request unless `GROUP_SIZE` says otherwise.
+    group_size: ClassVar[int] = 1
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    #: By name: `send`, `verify`, `lookup` and what `dispatcher op` reaches.
+    operations: ClassVar[Mapping[str, Operation]] = {}
+    #: What its documents name and we do not do, with the reason.
+    unsupported: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, account: str, settings: Mapping[str, str]) -> None:
+        """Read the account's own settings; raises `ConfigurationError` naming the first that is missing or unknown."""
+        self.account = account
+        self.settings = {**settings}
+        for field in self.required:
+            if not settings.get(field):
+                raise ConfigurationError(
+                    f"{setting(account, field)} is not set; account {account!r} ({self.name}) cannot work without it"
+                )
+        self.origin = settings.get("base_url") or self.base_url
+        if not self.origin.startswith(("https://", "http://")):
+            raise ConfigurationError(f"{setting(account, 'base_url')} {self.origin!r} is no http(s) origin")
+        self.origin = self.origin.rstrip("/")
+
+    @abstractmethod
+    def build(self, jobs: Sequence[Work]) -> Plan:
+        """Group `jobs` into requests; never two jobs to one number in a group. Never raises for a job's content."""
+
+    @abstractmethod
+    def parse(self, response: Response, group: Group) -> dict[str, Outcome]:
+        """Read `response` as an outcome for each job of `group`, by job id. Never raises, whatever the bytes."""
+
+    def validate(self, job: Work) -> Failure | None:
+        """Say why the provider could never take this job, or None. Asked before anything is built."""
+        name = job.operation
+        if name not in self.operations:
+            reason = self.unsupported.get(name, f"{self.name} offers no {name}")
+            return Failure(kind=FailureKind.UNSUPPORTED, code=name, message=reason)
+        given = (
+            job.request.arguments if isinstance(job.request, jobs.Operation) else getattr(job.request, "options", {})
+        )
+        return refused_arguments(self.operations[name].arguments, given)
+
+    def repeat(self, job: Work) -> Repeat:
+        """Say whether `job` may be done again when nobody knows if it was done."""
+        return self.operations[job.operation].repeat
+
+
+def refused_arguments(declared: Mapping[str, Argument], given: Mapping[str, Any]) -> Failure | None:
+    """Say which argument is missing, unknown or malformed, or None."""
+    for name in given:
+        if name not in declared:
+            known = ", ".join(declared) or "none"
+            return Failure(
+                kind=FailureKind.INVALID, code=name, message=f"{name} is not an argument here; known: {known}"
+            )
+    for name, argument in declared.items():
+        if name not in given:
+            if argument.required:
+                return Failure(kind=FailureKind.INVALID, code=name, message=f"{name} is missing: {argument.about}")
+            continue
+        try:
+            argument.parse(given[name])
+        except (TypeError, ValueError) as error:
+            return Failure(kind=FailureKind.INVALID, code=name, message=f"{name}: {error}")
+    return None
+
+
+def setting(account: str, field: str) -> str:
+    """Return the environment variable of one account's setting, as messages name it."""
+    return f"DISPATCHER_PROVIDERS__{account.upper()}__{field.upper()}"
+
+
+def grouped(jobs: Iterable[Work], key: Callable[[Work], object], size: int) -> Iterator[tuple[Work, ...]]:
+    """Yield jobs with an equal `key`, at most `size` together and never two to one number, in order of arrival."""
+    open_groups: dict[object, list[list[Work]]] = {}
+    order: list[list[Work]] = []
+    for job in jobs:
+        candidates = open_groups.setdefault(key(job), [])
+        for group in candidates:
+            if len(group) < size and all(other.to != job.to for other in group):
+                group.append(job)
+                break
+        else:
+            candidates.append([job])
+            order.append(candidates[-1])
+    yield from (tuple(group) for group in order)
