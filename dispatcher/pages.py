@@ -1,0 +1,134 @@
+"""How jobs, lists and accounts look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dispatcher.accounts import Account
+from dispatcher.jobs import Job, Waiting
+from dispatcher.states import State
+
+#: The colour of each state: what is well, what is under way, what wants a look.
+COLOURS: Final = {
+    State.QUEUED: "cyan",
+    State.SENDING: "blue",
+    State.SENT: "green",
+    State.DELIVERED: "bold green",
+    State.COMPLETED: "green",
+    State.UNKNOWN: "bold yellow",
+    State.UNDELIVERED: "red",
+    State.FAILED: "red",
+    State.EXPIRED: "magenta",
+    State.CANCELLED: "magenta",
+}
+
+
+def state_text(state: State) -> Text:
+    """Return a state in its colour."""
+    return Text(state, COLOURS[state])
+
+
+def line(job: Job) -> str:
+    """Return a job in one line: id, state, provider, what it is, to whom, and why it is not well."""
+    words = [job.id, job.state, job.provider, job.operation]
+    words += [job.to] if job.to else []
+    if job.waiting:
+        words.append(f"(waits for {_waiting(job.waiting)})")
+    if job.failure:
+        words.append(f"- {job.failure.kind}: {job.failure.message}")
+    if job.verification:
+        words.append(f"[{job.verification.status}]")
+    return " ".join(words)
+
+
+def print_job(job: Job) -> None:
+    """Print a job: its facts, its result, its history."""
+    console = Console()
+    facts = Table.grid(padding=(0, 2))
+    for name, value in _facts(job):
+        if value:
+            facts.add_row(Text(name, "dim"), value)
+    console.print(facts)
+    console.print(timeline(job))
+
+
+def _facts(job: Job) -> Iterator[tuple[str, str | Text | None]]:
+    yield "job", job.id
+    yield "what", job.operation
+    yield "state", state_text(job.state)
+    if job.waiting:
+        yield "waits for", _waiting(job.waiting)
+    yield "provider", f"{job.provider}{' (sandbox)' if job.sandbox else ''}"
+    yield "to", job.to
+    yield "sender", job.sender
+    if job.segments:
+        yield "text", f"{job.text}, {job.segments} segment{'' if job.segments == 1 else 's'}"
+    yield "category", job.category
+    yield "reference", job.reference
+    yield "tenant", job.tenant
+    yield "batch", job.batch_id
+    yield "attempts", str(job.attempts)
+    yield "receipt", job.receipt
+    yield "provider's id", job.provider_ref
+    yield "price", job.price
+    if job.verification:
+        yield "verification", f"{job.verification.status}, until {job.verification.expires_at:%H:%M:%S %Z}"
+    if job.failure:
+        yield "failure", f"{job.failure.kind} {job.failure.code}: {job.failure.message}"
+    if job.expires_at:
+        yield "useless after", f"{job.expires_at:%Y-%m-%d %H:%M:%S %Z}"
+    for name, value in (job.result or {}).items():
+        yield name, str(value)
+
+
+def _waiting(waiting: Waiting) -> str:
+    return waiting.reason + (f" until {waiting.until:%Y-%m-%d %H:%M:%S %Z}" if waiting.until else "")
+
+
+def timeline(job: Job) -> Table:
+    """Return a job's history, each step with the time since it was created."""
+    table = Table.grid(padding=(0, 2))
+    for entry in job.history:
+        passed = (entry.at - job.created_at).total_seconds()
+        table.add_row(Text(f"{passed:8.3f} s", "dim"), state_text(entry.state), entry.detail)
+    return table
+
+
+def print_jobs(jobs: Iterable[Job]) -> None:
+    """Print jobs as a table."""
+    table = Table(box=None, header_style="dim")
+    for column in ("id", "state", "provider", "what", "to", "updated", "why"):
+        # An id is there to be copied: it is never shortened.
+        table.add_column(column, no_wrap=column != "why", min_width=26 if column == "id" else None)
+    for job in jobs:
+        why = job.failure.message if job.failure else f"waits for {job.waiting.reason}" if job.waiting else ""
+        updated = f"{job.updated_at:%m-%d %H:%M:%S}"
+        table.add_row(job.id, state_text(job.state), job.provider, job.operation, job.to, updated, why)
+    _console().print(table)
+
+
+def print_providers(accounts: Iterable[Account]) -> None:
+    """Print accounts as a table: what each can do, and how."""
+    table = Table(box=None, header_style="dim")
+    for column in ("account", "provider", "operations", "recipients", "receipts", "codes made by"):
+        table.add_column(column)
+    for account in accounts:
+        told = account.capabilities
+        table.add_row(
+            f"{account.name}{' (sandbox)' if account.sandbox else ''}",
+            account.adapter,
+            ", ".join(account.operations),
+            *(told.get(field, "") for field in ("recipients", "receipts", "verification")),
+        )
+    _console().print(table)
+
+
+def _console() -> Console:
+    """Return a console as wide as the terminal, or wide enough for a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
