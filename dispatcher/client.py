@@ -20,7 +20,6 @@ from dispatcher.errors import (
     IllegalMove,
     InvalidRequest,
     NotFound,
-    StoreUnavailable,
     WaitTimeout,
 )
 from dispatcher.events import Event, EventStream
@@ -378,11 +377,7 @@ class Dispatcher:
     def _write(self, provider: str, lane: Lane, batch: str, fresh: list[records.Record]) -> tuple[list[str], int]:
         """Write records and publish those that are new; answer the ids they have, and when."""
         call = self._calls.create(provider, high=lane == Lane.HIGH, batch=batch, records=fresh)
-        try:
-            created = self._store.run(call)
-        except StoreUnavailable:
-            # The ids are ours, so that saying it once more cannot enqueue anything twice.
-            created = self._store.run(call)
+        created = self._store.run(call)
         new = [
             record.id
             for record, id_ in zip(fresh, created.ids, strict=True)

@@ -7,6 +7,7 @@ ordinary code, `AsyncJobStore` from an event loop; neither knows what they mean.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -16,7 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import msgspec
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.retry import Retry
 
 from dispatcher.errors import ConfigurationError, IdempotencyConflict, StoreUnavailable
 from dispatcher.states import State, lua_tables
@@ -26,6 +30,10 @@ if TYPE_CHECKING:
     from dispatcher.settings import Settings
 
 T = TypeVar("T")
+
+#: Times that a command is repeated when its connection broke. Every script bears that: it knows its own call again,
+#: or losing its answer costs no more than a little time. The library's default of more, with pauses, would hold up all.
+_REPEATS: Final = 1
 
 #: Jobs that one call carries at most: a script holds the server up for about a millisecond then.
 MOST: Final = 500
@@ -114,7 +122,7 @@ class Calls:
 
     def take(self, ids: Sequence[str]) -> Call[Taken]:
         """Take the queued jobs among `ids` into this worker's hands."""
-        return Call(script("take"), [self._lease, *self._kept, *ids], _read_taken)
+        return Call(script("take"), [_call_name(), self._lease, *self._kept, *ids], _read_taken)
 
     def release(self, ids: Sequence[str]) -> Call[int]:
         """Give back what was taken and not claimed."""
@@ -125,10 +133,11 @@ class Calls:
 
         Answers the fencing token, and for each job None where it is ours, else the state it is in.
         """
-        arguments: list[bytes | str | float] = [self._lease, *self._kept]
+        token = _call_name()
+        arguments: list[bytes | str | float] = [token, self._lease, *self._kept]
         for job in jobs:
             arguments += job
-        return Call(script("claim"), arguments, _read_claimed)
+        return Call(script("claim"), arguments, lambda answer: (token, [_state(one) for one in answer]))
 
     def advance(self, moves: Sequence[Advance]) -> Call[list[str]]:
         """Write what became of jobs; answers the state of each, "" where the move was refused."""
@@ -154,7 +163,7 @@ class Calls:
 
     def check(self, id_: str, code_hash: str, tries: int) -> Call[tuple[int, str]]:
         """Judge a code; answers what `check.lua` says and the verification's status."""
-        return Call(script("check"), [id_, code_hash, tries, self._kept[1]], _read_checked)
+        return Call(script("check"), [_call_name(), id_, code_hash, tries, self._kept[1]], _read_checked)
 
     def judged(self, id_: str, status: str) -> Call[int]:
         """Write the status that a provider gave a verification it checks itself."""
@@ -178,10 +187,7 @@ class JobStore:
     def __init__(self, url: str, shown: str, timeout: float = 10) -> None:
         """Connect lazily to `url`; `shown` is what errors call it; `timeout` is in seconds."""
         self._shown = shown
-        self.redis = redis.Redis.from_url(
-            url, socket_timeout=timeout, socket_connect_timeout=min(timeout, 5), health_check_interval=30,
-            socket_keepalive=True,
-        )  # fmt: skip
+        self.redis = redis.Redis.from_url(url, retry=Retry(NoBackoff(), _REPEATS), **_connection(timeout))
 
     def run(self, call: Call[T]) -> T:
         """Make one call. Raises `StoreUnavailable`, and whatever the call itself raises."""
@@ -207,10 +213,7 @@ class AsyncJobStore:
     def __init__(self, url: str, shown: str, timeout: float = 10) -> None:
         """Connect lazily to `url`; `shown` is what errors call it; `timeout` is in seconds."""
         self._shown = shown
-        self.redis = redis.asyncio.Redis.from_url(
-            url, socket_timeout=timeout, socket_connect_timeout=min(timeout, 5), health_check_interval=30,
-            socket_keepalive=True,
-        )  # fmt: skip
+        self.redis = redis.asyncio.Redis.from_url(url, retry=AsyncRetry(NoBackoff(), _REPEATS), **_connection(timeout))
 
     async def run(self, call: Call[T]) -> T:
         """Make one call. Raises `StoreUnavailable`, and whatever the call itself raises."""
@@ -224,6 +227,16 @@ class AsyncJobStore:
     async def close(self) -> None:
         """Close the connections."""
         await self.redis.aclose()
+
+
+def _connection(timeout: float) -> dict[str, Any]:
+    """Return what keeps a dead connection from being waited on for ever; `timeout` is in seconds."""
+    return {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": min(timeout, 5),
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+    }
 
 
 @contextmanager
@@ -241,6 +254,11 @@ def unavailable(shown: str) -> Iterator[None]:
         ) from None
 
 
+def _call_name() -> str:
+    """Return a name for one call, by which a script knows it again when its answer was lost."""
+    return secrets.token_urlsafe(9)
+
+
 def _or_empty(value: int | None) -> str | int:
     return "" if value is None else value
 
@@ -254,9 +272,8 @@ def _read_taken(answer: list[list[Any]]) -> Taken:
     return Taken(records, *([(id_.decode(), word.decode()) for id_, word in pairs] for pairs in (alone, idle)))
 
 
-def _read_claimed(answer: list[Any]) -> tuple[str, list[str | None]]:
-    token, *states = answer
-    return str(token), [None if state == 1 else state.decode() for state in states]
+def _state(answer: Any) -> str | None:
+    return None if answer == 1 else str(answer.decode())
 
 
 def _read_checked(answer: list[Any]) -> tuple[int, str]:

@@ -1,15 +1,18 @@
 -- Claim queued jobs just before their request is written: the intent is durable before a byte leaves.
--- ARGV: ms of the lease, ms to keep jobs, ms to keep events, then two per job: id, and whether it may be repeated: never, once, always
--- Returns the fencing token, then for each job 1 where it is ours, else its state.
-local lease, kept = tonumber(ARGV[1]), {jobs = ARGV[2], events = ARGV[3]}
+-- ARGV: name of this call, which is the fencing token; ms of the lease, ms to keep jobs, ms to keep events; then two per
+--       job: id, and whether it may be repeated: never, once, always
+-- Returns for each job 1 where it is ours, else its state. Made again because its answer was lost, a call finds its own.
+local token, lease, kept = ARGV[1], tonumber(ARGV[2]), {jobs = ARGV[3], events = ARGV[4]}
 local now = now_ms()
-local token = redis.call('INCR', 'd:f')
-local answer = {token}
+local answer = {}
+redis.call('INCR', 'd:f')
 
-for i = 4, #ARGV, 2 do
+for i = 5, #ARGV, 2 do
   local job = load(ARGV[i])
   if not job then
     answer[#answer + 1] = 'gone'
+  elseif job.s == 'sending' and job.f == token then
+    answer[#answer + 1] = 1
   elseif job.s == 'queued' and job.z and job.z <= now then
     fail(job, 'expired', now, 'its time passed before it was sent', 'expired', '', kept)
     answer[#answer + 1] = job.s

@@ -8,12 +8,13 @@
 -- and, where there is something to say:
 --   z  useless after this ms          w  "<reason> <ms>": what it waits for, and until when
 --   b  batch                          a  attempts
---   k  times taken without a claim    u  held by whoever took it until this ms
---   f  fencing token of the claim     o  may it be repeated when its worker dies: never, once, always
+--   k  times taken without a claim    u  "<ms> <call>": in the hands of that call of take until then
+--   f  fencing token: the call of claim  o  may it be repeated when its worker dies: never, once, always
 --   t  tries: lines of "<ms> <provider> <outcome> <ref>"
 --   r  result, sealed                 c  price                m  provider's own reference
 --   e  failure, JSON                  y  receipt
 --   vs, vh, vt, ve  a verification's status, code hash, tries, and the ms it expires at
+--   vc "<call> <verdict>" of its last check
 --
 -- Beside the jobs:
 --   d:i:<provider>:<state>  sorted set of ids by the ms they came there        d:p  set of providers with jobs
@@ -23,7 +24,7 @@
 --   d:l           ids that are sending, by the ms their lease ends             d:x  ids by the ms they expire at
 --   d:b:<batch>   hash: jobs by state                                          d:b:<batch>:j  list of its ids
 --   d:n:<hash>    list of a number's job ids                                   d:k:<hash>     "<id> <fingerprint>"
---   d:e           the event stream                                             d:f            the last fencing token
+--   d:e           the event stream                                             d:f            counts claims
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -48,7 +49,8 @@ local function load(id)
   if not v[1] then return nil end
   return {
     id = id, s = v[1], p = v[2], l = v[3], n = tonumber(v[4]), h = v[5], b = v[6], f = v[7],
-    a = tonumber(v[8] or 0), o = v[9], z = tonumber(v[10]), u = tonumber(v[11] or 0), w = v[12],
+    a = tonumber(v[8] or 0), o = v[9], z = tonumber(v[10]), w = v[12],
+    u = tonumber(v[11] and string.match(v[11], '^%d+') or 0), taker = v[11] and string.match(v[11], '%S+$'),
   }
 end
 
