@@ -47,6 +47,7 @@ _TEXTS: Final = {
     "receipt to a blocked phone": "+447700900100",
     "receipt to a number that is none": "+447700900101",
     "receipt that needs a second try": "+447700900104",
+    "receipt by a slow road": "+447700900117",
     "receipt whose answer is lost": "+447700900111",
 }
 
@@ -226,9 +227,10 @@ class Demo:
             yield look
 
     def _table(self, jobs: list[Job]) -> Table:
-        table = Table(box=None, header_style="dim")
-        for column in ("job", "to", "state", "tries", "last"):
-            table.add_column(column, no_wrap=True)
+        table = Table(box=None, header_style="dim", expand=True)
+        for column, width in (("job", 32), ("to", 13), ("state", 9), ("tries", 5)):
+            table.add_column(column, no_wrap=True, width=width)
+        table.add_column("last", no_wrap=True, ratio=1)
         for name, job in zip(self._named, jobs, strict=False):
             table.add_row(name, job.to, state_text(job.state), str(job.attempts or ""), job.history[-1].detail)
         return table

@@ -104,7 +104,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "accept_content": ["json"],
         # A typo in a queue's name is an error, not a silent backlog.
         "task_create_missing_queues": False,
-        "task_default_queue": "dispatcher.none",
+        "task_default_queue": "dispatcher",
         "worker_proc_alive_timeout": 30,
     }
 

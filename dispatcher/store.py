@@ -169,15 +169,23 @@ class Calls:
         """Write the status that a provider gave a verification it checks itself."""
         return Call(script("judged"), [id_, status, self._kept[1]], int)
 
+    def enter(self) -> Call[None]:
+        """Enter as a worker. Raises `ConfigurationError` where the jobs here are live and we the sandbox's, or so."""
+        return Call(script("enter"), [self._mode], self._same_mode)
+
+    def _same_mode(self, here: bytes) -> None:
+        if here.decode() != self._mode:
+            raise ConfigurationError(
+                f"this Redis holds {here.decode()} jobs, and with DISPATCHER_SANDBOX as it is these are {self._mode} "
+                "ones; give each a Redis (or a database number) of its own"
+            )
+
     def _read_created(self, answer: list[Any]) -> Created:
         verdict, *rest = answer
         if verdict == b"CONFLICT":
             raise IdempotencyConflict(rest[1].decode(), int(rest[0]))
         if verdict == b"MODE":
-            raise ConfigurationError(
-                f"this Redis holds {rest[0].decode()} jobs and DISPATCHER_SANDBOX makes these {self._mode} ones; "
-                "give each a Redis (or a database number) of its own"
-            )
+            self._same_mode(rest[0])
         return Created(int(rest[0]), _decoded(rest[1:]))
 
 

@@ -82,10 +82,11 @@ def codes_first(instance: Any = None, **_: Any) -> None:
 def begin(**_: Any) -> None:
     """Say what is served here, and look after what is due."""
     try:
-        runtime().announce()
+        here = runtime()
+        here.announce()
     except DispatcherError as error:
         _refuse(error)
-    runtime().start_clock()
+    here.start_clock()
 
 
 @worker_shutdown.connect(weak=False)

@@ -13,7 +13,7 @@ from kombu.exceptions import ChannelError
 
 from dispatcher.accounts import KEY
 from dispatcher.queues import declared, publish
-from dispatcher.store import AsyncJobStore, unavailable
+from dispatcher.store import AsyncJobStore, Calls, unavailable
 from workers.adapters import adapters, described
 from workers.clock import Clock
 from workers.execute import Execution
@@ -34,7 +34,11 @@ class Runtime:
     """What one process needs: an event loop in a thread of its own, and everything that lives on it."""
 
     def __init__(self, app: Celery, settings: Settings, accounts: Sequence[str]) -> None:
-        """Serve `accounts`. Raises `ConfigurationError` naming the setting at fault."""
+        """Serve `accounts`.
+
+        Raises `ConfigurationError` naming the setting at fault, also where this Redis holds live jobs and we are the
+        sandbox's or the other way round; `StoreUnavailable` where it does not answer.
+        """
         self._app = app
         self._settings = settings
         self._adapters = adapters(settings, accounts)
@@ -46,6 +50,7 @@ class Runtime:
 
     async def _open(self) -> None:
         self._store = AsyncJobStore(self._settings.redis, self._settings.redis_shown)
+        await self._store.run(Calls(self._settings).enter())
         self._transport = Transport(connections=self._settings.connections, deadline=self._settings.deadline)
         self.execution = Execution(
             self._settings, self._adapters, self._store, Unlimited(), self._transport, publish=self._publish
@@ -56,7 +61,7 @@ class Runtime:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def announce(self) -> None:
-        """Publish which accounts are served here and what they can do."""
+        """Publish which accounts are served here and what they can do. Raises `StoreUnavailable`."""
         self.run(self._announce())
 
     def start_clock(self) -> None:

@@ -22,6 +22,7 @@ import aiohttp
 import httpx
 import tenacity
 from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError
 from httpx_aiohttp import AiohttpTransport
 
 from dispatcher.outcomes import Failure, FailureKind
@@ -54,6 +55,7 @@ _UNREACHABLE: Final = _not_sent("unreachable", "the provider's network could not
 _CONNECT_TIMEOUT: Final = _not_sent("connect_timeout", "no connection was made in time")
 _CONNECT_FAILED: Final = _not_sent("connect_failed", "no connection could be made")
 _RESET: Final = _ambiguous("reset", "the connection broke after the request went out")
+_GARBLED: Final = _ambiguous("garbled", "the answer was not HTTP")
 _DEADLINE: Final = _ambiguous("deadline", "no whole answer came before the deadline")
 _OVERSIZE: Final = _ambiguous("oversize", "the answer was longer than may be read")
 _UNKNOWN: Final = _ambiguous("unknown", "the exchange failed in an unforeseen way")
@@ -72,7 +74,8 @@ _MEANING: Final[tuple[tuple[type[BaseException], Failure], ...]] = (
     (aiohttp.ClientConnectionResetError, _RESET),
     (aiohttp.ClientOSError, _RESET),
     (aiohttp.ClientPayloadError, _ambiguous("broken_off", "the answer broke off")),
-    (aiohttp.ClientResponseError, _ambiguous("garbled", "the answer was not HTTP")),
+    (aiohttp.ClientResponseError, _GARBLED),
+    (HttpProcessingError, _GARBLED),
 )
 
 _CONNECT_ERRNO: Final = {
@@ -115,7 +118,7 @@ class _Checked(aiohttp.ClientRequest):
 
 
 async def _never_repeat(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from silently repeating a GET or DELETE on a dropped reused connection.
+    """Keep aiohttp from silently repeating a GET, PUT or DELETE whose connection was lost, new or reused.
 
     It repeats on these two types only. Its switch for that, `ClientSession._retry_connection`, is private.
     """

@@ -6,12 +6,8 @@
 --       its own, or that of the job made by the same idempotency key}.
 -- Creating an id that is there already changes nothing: a producer may repeat a call whose answer was lost.
 local mode, provider, lane, batch, keep = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local here = redis.call('GET', 'd:mode')
-if not here then
-  redis.call('SET', 'd:mode', mode)
-elseif here ~= mode then
-  return {'MODE', here}
-end
+local here = enter(mode)
+if here ~= mode then return {'MODE', here} end
 
 local function made_by(idem)
   local known = redis.call('GET', 'd:k:' .. idem)

@@ -25,6 +25,7 @@
 --   d:b:<batch>   hash: jobs by state                                          d:b:<batch>:j  list of its ids
 --   d:n:<hash>    list of a number's job ids                                   d:k:<hash>     "<id> <fingerprint>"
 --   d:e           the event stream                                             d:f            counts claims
+--   d:mode        "sandbox" or "live"                                          d:a            accounts, by workers
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -34,6 +35,12 @@ end
 -- Lua writes large numbers as 1.7e+12 unless told.
 local function int(number)
   return string.format('%.0f', number)
+end
+
+-- Whose jobs this Redis holds, "sandbox" or "live": the first to come decides.
+local function enter(mode)
+  redis.call('SET', 'd:mode', mode, 'NX')
+  return redis.call('GET', 'd:mode')
 end
 
 local function job_key(id)
