@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol, TypeAlias, overload
 
-from dispatcher.errors import WaitTimeout
+from dispatcher.errors import InvalidRequest, WaitTimeout
 from dispatcher.jobs import Job
-from dispatcher.states import FINAL, SETTLED
+from dispatcher.states import FINAL, SETTLED, State
 from dispatcher.store import MOST
 
 Until: TypeAlias = Literal["settled", "final"]
@@ -28,6 +29,16 @@ class Reader(Protocol):
 
     def batch_counts(self, id_: str) -> dict[str, int]:
         """Return how many jobs of a batch are in each state."""
+
+    def states(self, ids: Sequence[str]) -> list[State | None]:
+        """Return the states of jobs."""
+
+
+def ends(until: str) -> frozenset[State]:
+    """Return the states that `until` means. Raises `InvalidRequest` for another word."""
+    if until not in {"settled", "final"}:
+        raise InvalidRequest("until", "must be settled or final", str(until)[:40])
+    return SETTLED if until == "settled" else FINAL
 
 
 def looks(timeout: float) -> Iterator[float]:
@@ -53,18 +64,28 @@ class Batch:
     @property
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state now, by state; zeroes are left out."""
-        return self._reader.batch_counts(self.id)
+        counts = self._reader.batch_counts(self.id)
+        if sum(counts.values()) >= len(self.jobs):
+            return counts
+        # Some were made before, by the same idempotency keys: they count in the batch of then.
+        return self._counted()
+
+    def _counted(self) -> dict[str, int]:
+        counts: Counter[str] = Counter()
+        for start in range(0, len(self.jobs), MOST):
+            counts.update(state for state in self._reader.states(self.jobs.ids[start : start + MOST]) if state)
+        return dict(counts)
 
     def wait(self, until: Until = "settled", timeout: float = 30) -> dict[str, int]:
         """Return the counts once all its jobs are settled, or final. Raises `WaitTimeout`."""
-        ends = SETTLED if until == "settled" else FINAL
+        reached = ends(until)
         for seconds in looks(timeout):
             counts = self.counts
-            if all(state in ends for state in counts):
+            if all(state in reached for state in counts):
                 return counts
             time.sleep(seconds)
         counts = self.counts
-        busy = sum(count for state, count in counts.items() if state not in ends)
+        busy = sum(count for state, count in counts.items() if state not in reached)
         raise WaitTimeout(f"batch {self.id}", f"still busy with {busy} jobs", until, timeout)
 
 

@@ -14,12 +14,16 @@ from kombu.exceptions import OperationalError as BrokerError
 
 from dispatcher import drafts, phone, records
 from dispatcher.accounts import Account, Accounts
-from dispatcher.batches import Batch, Until, looks
+from dispatcher.batches import Batch, Until, ends, looks
 from dispatcher.errors import (
+    ConfigurationError,
     IdempotencyConflict,
     IllegalMove,
+    InvalidNumber,
     InvalidRequest,
+    NotBuilt,
     NotFound,
+    StoreUnavailable,
     WaitTimeout,
 )
 from dispatcher.events import Event, EventStream
@@ -34,11 +38,12 @@ from dispatcher.jobs import (
     Send,
     Terms,
     Verify,
+    check_utf8,
     new_id,
 )
 from dispatcher.queues import celery_app, publish, queue_name
 from dispatcher.settings import Settings, load
-from dispatcher.states import FINAL, SETTLED, State
+from dispatcher.states import State
 from dispatcher.store import MOST, Advance, Calls, JobStore
 
 if TYPE_CHECKING:
@@ -146,11 +151,12 @@ class Dispatcher:
         drafts.refuse_later(later, {"on_unknown": "hold"})
         terms = drafts.terms(category, lane, reference, metadata, tenant, valid_for=valid_for, send_at=send_at)
         name = self._accounts.choose(drafts.single(provider), "send")
-        batch = batch_id or new_id()
+        batch = new_id() if batch_id is None else drafts.batch_name(batch_id)
         usual = Message("", "", sender=sender, options=options)
         fresh = [self._drafts.message(position, one, name, terms, usual) for position, one in enumerate(messages)]
         if not fresh:
             raise InvalidRequest("messages", "is empty; there is nothing to send")
+        self._refuse_conflicts(fresh)
         ids: list[str] = []
         for start in range(0, len(fresh), MOST):
             try:
@@ -184,7 +190,13 @@ class Dispatcher:
         self.settings.require_secrets("a verification")
         request = Verify(to=to, template=template, sender=sender, options=options or {})
         terms = drafts.terms(
-            Category.OTP, None, reference, metadata, tenant, valid_for=valid_for or code_ttl, code_ttl=code_ttl
+            Category.OTP,
+            None,
+            reference,
+            metadata,
+            tenant,
+            valid_for=code_ttl if valid_for is None else valid_for,
+            code_ttl=code_ttl,
         )
         return self._enqueue(request, "verify", terms, provider, idempotency_key)
 
@@ -198,6 +210,7 @@ class Dispatcher:
             raise InvalidRequest("code", "is empty; pass what the person typed, as text")
         self.settings.require_secrets("a check")
         code = code.strip()
+        check_utf8("code", code)
         verdict, status = self._store.run(self._calls.check(id_, self.settings.hashed("code", id_, code), CHECKS))
         if verdict == _NO_VERIFICATION:
             raise NotFound("verification", id_)
@@ -216,10 +229,13 @@ class Dispatcher:
         idempotency_key: str | None = None,
         valid_for: float | None = None,
         lane: Lane | str | None = None,
-        **later: Any,
+        fresh: bool = False,
     ) -> Job:
-        """Ask a provider what it knows of a number, and return the job whose `result` will tell."""
-        drafts.refuse_later(later, {})
+        """Ask a provider what it knows of a number, and return the job whose `result` will tell.
+
+        Nothing is remembered from one lookup to the next yet, so that each is as if `fresh`.
+        """
+        del fresh
         terms = drafts.terms(Category.TRANSACTIONAL, lane, reference, metadata, tenant, valid_for=valid_for)
         return self._enqueue(Lookup(to=to), "lookup", terms, provider, idempotency_key)
 
@@ -247,9 +263,26 @@ class Dispatcher:
                 "operation", f"has a method of its own: {operation.rsplit('.', maxsplit=1)[-1]}()", operation
             )
         if "number" in arguments:
-            arguments["number"] = phone.parse(str(arguments["number"]))
+            arguments["number"] = _number("number", arguments["number"])
         terms = drafts.terms(Category.TRANSACTIONAL, lane, reference, metadata, tenant, valid_for=valid_for)
         return self._enqueue(Operation(arguments=arguments), operation, terms, provider, idempotency_key)
+
+    # -- named in the contract, and not built yet ---------------------------------------------------------------------
+
+    def redrive(self, id_: str, **options: Any) -> Job:
+        """Refuse: making a new job of an old one comes with a later release."""
+        del id_, options
+        raise NotBuilt("redrive", "is not built yet; enqueue the request again")
+
+    def resend(self, id_: str, **options: Any) -> Job:
+        """Refuse: a new code for a verification comes with a later release."""
+        del id_, options
+        raise NotBuilt("resend", "is not built yet; start another verification")
+
+    def opt_out(self, number: str, **options: Any) -> None:
+        """Refuse: the list of people who said stop comes with a later release."""
+        del number, options
+        raise NotBuilt("opt_out", "is not built yet; tell the provider, e.g. operation(provider, 'optout.add')")
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -276,29 +309,30 @@ class Dispatcher:
             if fields
         }
 
-    def wait(self, id_: str, *, until: Until = "settled", timeout: float = 30) -> Job:
+    def wait(self, id_: str, *, until: Until = "settled", timeout: float = 30, reveal: bool = False) -> Job:
         """Return the job once it is settled (or final). Raises `WaitTimeout` after `timeout` seconds; it goes on."""
-        ends = SETTLED if until == "settled" else FINAL
+        reached = ends(until)
         for seconds in looks(timeout):
-            with self._store.errors():
-                state: Any = self._store.redis.hget(f"d:j:{id_}", "s")
-            if state is None or State(state.decode()) in ends:
-                return self.get(id_)
+            if self.states([id_])[0] in {None, *reached}:
+                break
             time.sleep(seconds)
-        job = self.get(id_)
-        if job.state in ends:
+        job = self.get(id_, reveal=reveal)
+        if job.state in reached:
             return job
         raise WaitTimeout(f"job {id_}", job.state, until, timeout)
 
     def cancel(self, id_: str) -> Job:
-        """Take a queued job back. Raises `IllegalMove` when it is being sent or further, and `NotFound`."""
+        """Take a queued job back. Raises `IllegalMove` when it is being sent or further, and `NotFound`.
+
+        One of which an earlier try may have been taken is not tried again either, and ends `unknown`.
+        """
         failure = b'{"kind":"refused","code":"cancelled","message":"cancelled by the caller"}'
         move = Advance(
             id=id_, guard="=queued", state=State.CANCELLED, detail="cancelled by the caller", fields={"e": failure}
         )
         (state,) = self._store.run(self._calls.advance([move]))
         job = self.get(id_)
-        if not state:
+        if not state and job.state != State.CANCELLED:
             raise IllegalMove(id_, job.state, State.CANCELLED)
         return job
 
@@ -316,16 +350,17 @@ class Dispatcher:
 
         To find by number `DISPATCHER_HASH_KEY` must be what it was when they were enqueued.
         """
+        wanted = drafts.member("state", State, state) if state else None
         if batch is not None or number is not None:
             ids = self._listed(batch, number)
         else:
-            ids = self._indexed([State(state)] if state else list(State), provider, limit)
+            ids = self._indexed([wanted] if wanted else list(State), provider, limit)
         chosen: list[Job] = []
         for start in range(0, len(ids), MOST):
             chosen += [
                 job
                 for job in self.get_many(ids[start : start + MOST], reveal=reveal).values()
-                if (state is None or job.state == state) and (provider is None or job.provider == provider)
+                if wanted in {None, job.state} and provider in {None, job.provider} and batch in {None, job.batch_id}
             ]
             if len(chosen) >= limit:
                 break
@@ -344,6 +379,13 @@ class Dispatcher:
         with self._store.errors():
             stored: Any = self._store.redis.hgetall(f"d:b:{id_}")
         return {state.decode(): int(count) for state, count in stored.items() if int(count)}
+
+    def states(self, ids: Sequence[str]) -> list[State | None]:
+        """Return the states of jobs, None for those that there are not."""
+        with self._store.errors(), self._store.redis.pipeline(transaction=False) as pipe:
+            for one in ids:
+                pipe.hget(f"d:j:{one}", "s")
+            return [None if state is None else State(state.decode()) for state in pipe.execute()]
 
     def events(self, after: str | None = None, *, timeout: float | None = None) -> Iterator[Event]:
         """Yield events as they come, from `after` a cursor on, "0" for all that are kept, None for news only.
@@ -377,7 +419,11 @@ class Dispatcher:
     def _write(self, provider: str, lane: Lane, batch: str, fresh: list[records.Record]) -> tuple[list[str], int]:
         """Write records and publish those that are new; answer the ids they have, and when."""
         call = self._calls.create(provider, high=lane == Lane.HIGH, batch=batch, records=fresh)
-        created = self._store.run(call)
+        try:
+            created = self._store.run(call)
+        except StoreUnavailable as error:
+            error.job_ids = [record.id for record in fresh]
+            raise
         new = [
             record.id
             for record, id_ in zip(fresh, created.ids, strict=True)
@@ -393,6 +439,20 @@ class Dispatcher:
             # Accepted is accepted: the clock publishes what is in the outbox.
             log.warning("%d jobs are stored, their message is delayed: %s", len(ids), error.__class__.__name__)
 
+    def _refuse_conflicts(self, fresh: list[records.Record]) -> None:
+        """Look at all idempotency keys of a large batch before its first portion is written."""
+        keyed = [(position, one) for position, one in enumerate(fresh) if one.idempotency]
+        if not keyed or len(fresh) <= MOST:
+            return
+        earlier: dict[str, records.Record] = {}
+        with self._store.errors():
+            known: Any = self._store.redis.mget([f"d:k:{one.idempotency}" for _, one in keyed])
+        for (position, one), stored in zip(keyed, known, strict=True):
+            first = earlier.setdefault(one.idempotency, one)
+            id_, fingerprint = stored.decode().split(" ") if stored else (first.id, first.fingerprint)
+            if fingerprint != one.fingerprint:
+                raise IdempotencyConflict(id_, position).at(f"messages[{position}]")
+
     def _check_at_provider(self, id_: str, code: str, timeout: float) -> Check:
         verification = self.get(id_)
         arguments = {"verification": id_, "ref": verification.provider_ref or "", "code": code}
@@ -405,8 +465,9 @@ class Dispatcher:
 
     def _listed(self, batch: str | None, number: str | None) -> list[str]:
         if number is not None:
-            hashed = self.settings.hashed("number", phone.parse(number))
-            self.settings.require_secrets("finding by number") if not hashed else None
+            hashed = self.settings.hashed("number", _number("number", number))
+            if not hashed:
+                raise ConfigurationError("DISPATCHER_HASH_KEY is not set, so that jobs were not listed by number")
             key = f"d:n:{hashed}"
         else:
             key = f"d:b:{batch}:j"
@@ -431,3 +492,10 @@ _CHECK: Final = "verify.check"
 
 _NO_VERIFICATION: Final = -1
 _PROVIDER_JUDGES: Final = -2
+
+
+def _number(field: str, number: Any) -> str:
+    try:
+        return phone.parse(number)
+    except InvalidNumber as error:
+        raise InvalidRequest(field, error.reason, error.value) from None

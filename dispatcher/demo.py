@@ -38,6 +38,8 @@ from workers.sandbox.client import Sandbox
 _SET_UP: Final = 30.0
 _PATIENCE: Final = 15.0
 
+_STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 _PROVIDER: Final = "textgoto"
 
 #: What the demonstration sends; the numbers are Ofcom's for drama, and the sandbox plays each its part.
@@ -76,8 +78,8 @@ class Demo:
                 return 130
             finally:
                 # A second Ctrl-C must not leave half of it running.
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                for number in _STOPS:
+                    signal.signal(number, signal.SIG_IGN)
 
     # -- set-up ------------------------------------------------------------------------------------------------------
 
@@ -248,14 +250,14 @@ class Demo:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let TERM do what Ctrl-C does."""
+    """Let TERM, and a terminal that is closed, do what Ctrl-C does."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         del number, frame
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, interrupt)
+    for number in _STOPS:
+        signal.signal(number, interrupt)
     yield
 
 

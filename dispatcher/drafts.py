@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -11,8 +12,19 @@ import msgspec
 
 from dispatcher import records
 from dispatcher.errors import InvalidRequest, NotBuilt
-from dispatcher.jobs import Category, Job, Lane, Message, Operation, Request, Send, Terms, milliseconds, new_id
-from dispatcher.privacy import keyed_hash
+from dispatcher.jobs import (
+    Category,
+    Job,
+    Lane,
+    Message,
+    Operation,
+    Request,
+    Send,
+    Terms,
+    check_utf8,
+    milliseconds,
+    new_id,
+)
 from dispatcher.settings import Settings
 
 #: Arguments of the contract that a later release obeys, and what they are for.
@@ -23,9 +35,11 @@ _LATER: Final = {
     "callback_task": "callbacks",
     "timezone": "quiet hours",
     "max_segments": "budgets",
-    "fresh": "the lookup cache",
     "guard_keys": "guards",
 }
+
+
+_BATCH: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def refuse_later(later: dict[str, Any], usual: dict[str, Any]) -> None:
@@ -41,6 +55,8 @@ def single(provider: str | Sequence[str] | None) -> str | None:
     """Return the one provider that is named, or None for none. Raises `NotBuilt` for several."""
     if provider is None or isinstance(provider, str):
         return provider
+    if not isinstance(provider, Sequence) or not all(isinstance(one, str) for one in provider) or not provider:
+        raise InvalidRequest("provider", "must be the name of an account", str(provider)[:40])
     if len(provider) == 1:
         return provider[0]
     raise NotBuilt("provider", "may be a list for failover, which this release does not do yet; name one")
@@ -58,10 +74,10 @@ def terms(
     code_ttl: int | None = None,
 ) -> Terms:
     """Return the terms that a caller's arguments mean. Raises `InvalidRequest` naming the field."""
-    why = _member("category", Category, category)
+    why = member("category", Category, category)
     return Terms(
         category=why,
-        lane=_member("lane", Lane, lane) if lane else Lane.HIGH if why == Category.OTP else Lane.NORMAL,
+        lane=member("lane", Lane, lane) if lane else Lane.HIGH if why == Category.OTP else Lane.NORMAL,
         reference=reference,
         metadata=metadata or {},
         tenant=tenant,
@@ -71,19 +87,19 @@ def terms(
     )
 
 
-def _member(field: str, kind: type[StrEnum], value: str) -> Any:
+def member(field: str, kind: type[StrEnum], value: str) -> Any:
+    """Return the member of `kind` that `value` names. Raises `InvalidRequest` naming those there are."""
     try:
         return kind(value)
     except ValueError:
         raise InvalidRequest(field, f"must be one of {', '.join(kind)}", str(value)[:40]) from None
 
 
-def _idempotency(tenant: str, key: str | None) -> str:
-    if key is None:
-        return ""
-    if not isinstance(key, str) or not key:
-        raise InvalidRequest("idempotency_key", "must be text that is not empty; leave it out for none")
-    return keyed_hash("idempotency", tenant, key)
+def batch_name(batch_id: str) -> str:
+    """Return a batch's name as the caller gave it. Raises `InvalidRequest` for one that cannot be."""
+    if not isinstance(batch_id, str) or not _BATCH.fullmatch(batch_id):
+        raise InvalidRequest("batch_id", "must be 1 to 64 letters, digits, dots, - or _", str(batch_id)[:40])
+    return batch_id
 
 
 class Drafts:
@@ -122,14 +138,16 @@ class Drafts:
             due=terms.send_at,
             valid_for=int(terms.valid_for * 1000) if terms.valid_for else None,
             number=self._settings.hashed("number", to) if to else "",
-            idempotency=_idempotency(terms.tenant, idempotency_key),
-            fingerprint=records.fingerprint(provider, operation, private, terms) if idempotency_key else "",
+            idempotency=self._idempotency(terms.tenant, idempotency_key),
+            fingerprint=self._settings.keyed(records.canonical(provider, operation, request, terms))
+            if idempotency_key
+            else "",
             code_ttl=terms.code_ttl * 1000 if terms.code_ttl else None,
         )
 
     def job(self, record: records.Record, provider: str, at: int, terms: Terms) -> Job:
         """Return the document of a job just written, without asking for it."""
-        fields = {b"d": record.public, b"x": record.private, b"p": provider.encode(), b"s": b"queued"}
+        fields = {b"d": record.public, b"x": record.private, b"p": provider.encode(), b"s": b"queued", b"n": b"1"}
         fields[b"h"] = f"{at} queued {provider} created".encode()
         begins = max(record.due or 0, at)
         if record.due and record.due > at:
@@ -139,3 +157,11 @@ class Drafts:
         if terms.code_ttl:
             fields |= {b"vs": b"pending", b"ve": str(begins + terms.code_ttl * 1000).encode()}
         return records.job(record.id, fields, self._sealer, at, reveal=False)
+
+    def _idempotency(self, tenant: str, key: str | None) -> str:
+        if key is None:
+            return ""
+        if not isinstance(key, str) or not key:
+            raise InvalidRequest("idempotency_key", "must be text that is not empty; leave it out for none")
+        check_utf8("idempotency_key", key)
+        return self._settings.keyed("idempotency", tenant, key)

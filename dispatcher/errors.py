@@ -19,9 +19,23 @@ Imports nothing of ours, so that everything may import it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 
 class DispatcherError(Exception):
     """The base of all errors raised here: `except DispatcherError` catches each of them."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Survive the way between processes, though the arguments of each kind differ."""
+        return _restored, (type(self), str(self), self.__dict__)
+
+
+def _restored(kind: type[DispatcherError], words: str, facts: dict[str, Any]) -> DispatcherError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, words)
+    error.__dict__.update(facts)
+    return error
 
 
 class InvalidRequest(DispatcherError, ValueError):
@@ -139,4 +153,12 @@ class UnknownProvider(ConfigurationError):
 
 
 class StoreUnavailable(DispatcherError):
-    """Redis did not answer, so nothing can be said about what was asked."""
+    """Redis did not answer, so nothing can be said about what was asked.
+
+    `job_ids` are the jobs that may have been stored all the same: `get` tells once Redis is back.
+    """
+
+    def __init__(self, message: str, job_ids: Sequence[str] = ()) -> None:
+        """`message` says where Redis was looked for."""
+        self.job_ids = list(job_ids)
+        super().__init__(message)

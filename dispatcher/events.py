@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 #: The Redis stream.
 STREAM: Final = "d:e"
 
+#: The id of the last entry that the clock trimmed away.
+LAST_TRIMMED: Final = "d:et"
+
 _PAGE: Final = 200
 #: Seconds that one read waits for news, so that a stop is noticed.
 _BLOCK: Final = 1.0
-_CURSOR: Final = re.compile(r"\d+(-\d+)?")
+_CURSOR: Final = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,13 +91,12 @@ class EventStream:
             yield Event(cursor=cursor, type=fields[b"t"].decode(), at=moment(cursor.split("-")[0]), data=data)
 
     def _refuse_trimmed(self, after: str) -> None:
-        oldest = self._ask(lambda redis: redis.xrange(STREAM, count=1))
-        if _position(after) == (0, 0) or not oldest:
+        if _position(after) == (0, 0):
             return
-        # Redis 7 remembers the last entry it trimmed; where that lies behind the cursor, something was missed.
-        trimmed = self._ask(lambda redis: redis.xinfo_stream(STREAM)).get("max-deleted-entry-id", b"0-0")
-        if _position(trimmed.decode()) > _position(after):
-            raise CursorExpired(after, oldest[0][0].decode())
+        trimmed = self._ask(lambda redis: redis.get(LAST_TRIMMED))
+        if trimmed and _position(trimmed.decode()) > _position(after):
+            oldest = self._ask(lambda redis: redis.xrange(STREAM, count=1))
+            raise CursorExpired(after, oldest[0][0].decode() if oldest else "none")
 
     def _ask(self, command: Callable[[Any], Any]) -> Any:
         with self._store.errors():

@@ -31,6 +31,9 @@ _MAX_SENDER: Final = 20
 _MAX_LABEL: Final = 255
 _MAX_METADATA: Final = 4096
 
+#: Seconds that anything may be scheduled ahead.
+_YEAR: Final = 366 * 86400
+
 
 class Kind(StrEnum):
     """What a job is."""
@@ -148,7 +151,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             value = getattr(self, field)
             if not isinstance(value, str) or len(value) > _MAX_LABEL:
                 raise InvalidRequest(field, f"must be text of at most {_MAX_LABEL} characters", str(value)[:40])
-            _check_utf8(field, value)
+            check_utf8(field, value)
         _check_mapping("metadata", self.metadata)
         if len(msgspec.json.encode(self.metadata)) > _MAX_METADATA:
             raise InvalidRequest(
@@ -266,9 +269,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     def as_of(self, seq: int) -> Job:
         """Return the document as it stood at `seq`, as far as its history tells."""
-        if seq >= self.seq or not 1 <= seq <= len(self.history):
+        since = self.seq - seq
+        if not 0 < since < len(self.history):
             return self
-        history = self.history[:seq]
+        history = self.history[:-since]
         state, at = history[-1].state, history[-1].at
         failed = state not in {State.SENT, State.DELIVERED, State.COMPLETED}
         return msgspec.structs.replace(
@@ -316,13 +320,13 @@ def milliseconds(field: str, at: datetime | float | None) -> int | None:
     """Return a moment in milliseconds since 1970; raises `InvalidRequest` for a datetime without a zone."""
     if at is None:
         return None
-    if isinstance(at, datetime):
-        if at.tzinfo is None:
-            raise InvalidRequest(field, "has no time zone; give an aware datetime, e.g. datetime.now(UTC)", str(at))
-        return int(at.timestamp() * 1000)
-    if isinstance(at, bool) or not isinstance(at, int | float):
-        raise InvalidRequest(field, "must be an aware datetime or seconds since 1970", str(at)[:40])
-    return int(at * 1000)
+    if isinstance(at, datetime) and at.tzinfo is None:
+        raise InvalidRequest(field, "has no time zone; give an aware datetime, e.g. datetime.now(UTC)", str(at))
+    seconds = at.timestamp() if isinstance(at, datetime) else at
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < time.time() + _YEAR:
+        why = "must be an aware datetime or seconds (not milliseconds) since 1970, at most a year ahead"
+        raise InvalidRequest(field, why, str(at)[:40])
+    return round(seconds * 1000)
 
 
 def _parse_number(request: Send | Verify | Lookup) -> None:
@@ -339,10 +343,11 @@ def _check_text(field: str, text: str) -> None:
         raise InvalidRequest(field, "is empty; there is nothing to send")
     if len(text) > _MAX_TEXT:
         raise InvalidRequest(field, f"has {len(text)} characters; at most {_MAX_TEXT} are taken")
-    _check_utf8(field, text)
+    check_utf8(field, text)
 
 
-def _check_utf8(field: str, text: str) -> None:
+def check_utf8(field: str, text: str) -> None:
+    """Raise `InvalidRequest` for text that no encoding carries."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -370,3 +375,5 @@ def _check_seconds(field: str, seconds: float | None, most: int) -> None:
         return
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= most:
         raise InvalidRequest(field, f"must be between 0 and {most} seconds", str(seconds)[:40])
+    if field == "code_ttl" and not isinstance(seconds, int):
+        raise InvalidRequest(field, "must be whole seconds", str(seconds)[:40])

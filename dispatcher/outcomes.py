@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from dispatcher.privacy import mask_digits
+
 
 class FailureKind(StrEnum):
     """Why it did not work, by what may be done about it."""
@@ -49,6 +51,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds after which the provider asked to be tried again, from `Retry-After`.
     retry_after: float | None = None
 
+    def __repr__(self) -> str:
+        """Leave the vendor's words out: there may be a number in them."""
+        return f"Failure({self.kind}, {mask_digits(self.code)!r})"
+
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     """The provider took a message."""
@@ -72,10 +78,15 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     ref: str = ""
     price: str = ""
 
+    def __repr__(self) -> str:
+        """Keep numbers out of every log and traceback."""
+        return f"Found(ref={self.ref!r}, price={self.price!r})"
+
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """A provider that checks codes itself judged one: `status` is the verification's status after it."""
+    """A provider that checks codes itself judged one: `status` is the status after it of the job `verification`."""
 
+    verification: str
     valid: bool
     status: str
 

@@ -61,7 +61,8 @@ class Sealer:
         try:
             if cipher is not None:
                 return cipher.decrypt(rest[:_NONCE], rest[_NONCE:], name.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):
+            # Not what we sealed, or cut short.
             pass
         raise ConfigurationError(
             f"job {name} was sealed with another key than DISPATCHER_SECRET_KEY holds; "
@@ -77,12 +78,18 @@ def keyed_hash(key: str, *parts: str) -> str:
 
 def mask_digits(text: str) -> str:
     """Return `text` with every run of six or more digits reduced to its last two, but for amounts and dates."""
-    return _DIGITS.sub(_masked, text)
+    return _DIGITS.sub(lambda found: _masked(found, 6), text)
 
 
-def _masked(found: re.Match[str]) -> str:
+def mask_numbers(text: str) -> str:
+    """Return `text` with what has the eight digits or more of a phone number reduced to its last two."""
+    return _DIGITS.sub(lambda found: _masked(found, 8), text)
+
+
+def _masked(found: re.Match[str], digits: int) -> str:
     words = found.group()
-    return words if _HARMLESS.fullmatch(words) else f"***{words[-2:]}"
+    harmless = _HARMLESS.fullmatch(words) or sum(map(str.isdigit, words)) < digits
+    return words if harmless else f"***{words[-2:]}"
 
 
 def mask_text(text: str) -> str:

@@ -22,6 +22,9 @@ CHUNK: Final = 100
 
 _HIGH: Final = ".high"
 
+#: What every key of the broker begins with, where that is Redis.
+KEY_PREFIX: Final = "disp:"
+
 
 def queue_name(provider: str, lane: Lane) -> str:
     """Return `NAME.high` or `NAME`."""
@@ -31,6 +34,11 @@ def queue_name(provider: str, lane: Lane) -> str:
 def both_queues(provider: str) -> list[str]:
     """Return the provider's two queues, the one to be emptied first in front."""
     return [queue_name(provider, Lane.HIGH), queue_name(provider, Lane.NORMAL)]
+
+
+def is_high(queue: str) -> bool:
+    """Say whether a queue is an account's high one."""
+    return queue.endswith(_HIGH)
 
 
 def provider_of(queue: str) -> str:
@@ -43,12 +51,26 @@ def declared(name: str) -> Queue:
     return Queue(name, Exchange(""), routing_key=name)
 
 
+class _App(Celery):
+    """A Celery app that keeps to its own broker.
+
+    Celery lets `CELERY_BROKER_URL` in the environment win over any configuration: an application's own setting would
+    take our messages to the application's broker.
+    """
+
+    def connection_for_write(self, url: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        return super().connection_for_write(url or self.conf["dispatcher_broker_url"], *args, **kwargs)
+
+    def connection_for_read(self, url: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        return super().connection_for_read(url or self.conf["dispatcher_broker_url"], *args, **kwargs)
+
+
 def celery_app(settings: Settings, providers: Iterable[str] = ()) -> Celery:
     """Return a Celery app that never becomes anyone's default.
 
     `providers` are the accounts whose queues may be consumed; a producer needs none.
     """
-    app = Celery("dispatcher", set_as_current=False)
+    app = _App("dispatcher", set_as_current=False)
     app.conf.update(configuration(settings))
     app.conf.task_queues = [declared(name) for provider in providers for name in both_queues(provider)]
     return app
@@ -70,10 +92,11 @@ def configuration(settings: Settings) -> dict[str, Any]:
     """Return the options that keep Celery on Redis from losing, repeating and stalling work; each has its reason."""
     return {
         "broker_url": settings.broker,
+        "dispatcher_broker_url": settings.broker,
         # The job record is the result; nothing may grow or leak in a second place.
         "task_ignore_result": True,
         "task_store_errors_even_if_ignored": False,
-        # A message lives until the outcome is written. Safe because a claim stops every second execution.
+        # Where the broker can keep a message until its outcome is written, it shall: a claim stops a second execution.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "task_acks_on_failure": True,
@@ -113,12 +136,12 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
     if not settings.broker.startswith(("redis", "rediss", "unix", "valkey")):
         return {}
     return {
-        # Longer than any task can take, since there are no ETAs; a dead worker's jobs come back sooner by the clock.
-        "visibility_timeout": max(300, int(settings.deadline * 5)),
-        "unacked_restore_interval": 10,
-        "unacked_restore_throttle": 1,
-        "unacked_restore_limit": 200,
-        "unacked_mutex_expire": 30,
+        # Our messages and an application's own in one Redis: neither takes the other's for its own.
+        "global_keyprefix": KEY_PREFIX,
+        # The transport keeps what is not acknowledged in lists of its own, loses some of it all the same, gives the
+        # rest back after minutes, and ends the worker (kombu 5.7) when Redis restarts meanwhile. The outbox does it
+        # better: what a dead worker held is published again by the clock.
+        "ack_emulation": False,
         # Without these a half-open connection is silent for ever and a publish can hang.
         "health_check_interval": 10,
         "socket_timeout": 10,

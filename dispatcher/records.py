@@ -6,13 +6,13 @@ where there is a key. Readers take `Job` for consumers or `Work` for workers out
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from dispatcher import phone
+from dispatcher.errors import ConfigurationError
 from dispatcher.jobs import (
     SCHEMA,
     Category,
@@ -33,9 +33,11 @@ from dispatcher.jobs import (
     moment,
 )
 from dispatcher.outcomes import Failure
-from dispatcher.privacy import Sealer, mask_digits, mask_text
+from dispatcher.privacy import Sealer, mask_digits, mask_numbers, mask_text
 from dispatcher.states import FINAL, State
 from dispatcher.text import segments
+
+_TO_BE_SENT: Final = frozenset({State.QUEUED, State.SENDING})
 
 #: Characters of a vendor's words that are kept.
 _WORDS: Final = 300
@@ -68,6 +70,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str = ""
     code_ttl: int | None = None
 
+    def __repr__(self) -> str:
+        """Show what finds it, nothing of the person."""
+        return f"Record({self.id})"
+
 
 _public: Final = msgspec.json.Decoder(Public)
 _request: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
@@ -96,10 +102,9 @@ def encode_public(request: Request, terms: Terms, operation: str, *, sandbox: bo
     return msgspec.json.encode(public)
 
 
-def fingerprint(provider: str, operation: str, private: bytes, terms: Terms) -> str:
-    """Return a hash that is equal for equal requests: the same key with another one is an error."""
-    asked = b"\x00".join((provider.encode(), operation.encode(), private, msgspec.json.encode(terms)))
-    return hashlib.blake2b(asked, digest_size=9).hexdigest()
+def canonical(provider: str, operation: str, request: Request, terms: Terms) -> str:
+    """Return what is equal for equal requests, in whichever order they were written; it is to be hashed."""
+    return msgspec.json.encode((provider, operation, request, terms), order="deterministic").decode()
 
 
 def work(raw: Sequence[bytes], sealer: Sealer) -> Work:
@@ -141,7 +146,7 @@ def job(id_: str, fields: Mapping[bytes, bytes], sealer: Sealer, now: int, *, re
         provider=fields[b"p"].decode(),
         state=state,
         final=state in FINAL,
-        seq=len(history),
+        seq=int(fields[b"n"]),
         waiting=_waiting(fields.get(b"w")) if state == State.QUEUED else None,
         receipt=_text(fields.get(b"y")),
         attempts=int(fields.get(b"a", 0)),
@@ -161,7 +166,8 @@ def job(id_: str, fields: Mapping[bytes, bytes], sealer: Sealer, now: int, *, re
         provider_ref=_text(fields.get(b"m")),
         result=_result(id_, fields.get(b"r"), sealer, reveal=reveal),
         verification=_verification(fields, state, now),
-        possible_duplicate=False,
+        # Asked again though an earlier try may have been taken.
+        possible_duplicate=b"i" in fields and int(fields.get(b"a", 0)) > 1,
         sandbox=public.sandbox,
         failure=_failure.decode(fields[b"e"]) if b"e" in fields else None,
         tries=list(_tries(fields.get(b"t", b"").decode())),
@@ -181,13 +187,16 @@ def line(words: str) -> str:
 
 
 def masked(value: Any) -> Any:
-    """Return a result with every number in its strings masked, however deep."""
+    """Return a result with every phone number in it masked, however deep."""
     if isinstance(value, str):
-        return mask_digits(value)
+        return mask_numbers(value)
     if isinstance(value, dict):
-        return {key: masked(one) for key, one in value.items()}
+        return {mask_numbers(key): masked(one) for key, one in value.items()}
     if isinstance(value, list):
         return [masked(one) for one in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        shown = mask_numbers(str(value))
+        return value if shown == str(value) else shown
     return value
 
 
@@ -215,9 +224,10 @@ def _waiting(stored: bytes | None) -> Waiting:
 
 
 def _person(id_: str, private: bytes, sealer: Sealer, *, reveal: bool) -> tuple[str, str, str]:
-    if private.startswith(b"\x01") and not sealer:
+    try:
+        request = _request.decode(sealer.open(private, id_))
+    except ConfigurationError:
         return "", "", ""
-    request = _request.decode(sealer.open(private, id_))
     if isinstance(request, Operation):
         to, sender, text = str(request.arguments.get("number", "")), "", ""
     else:
@@ -227,9 +237,12 @@ def _person(id_: str, private: bytes, sealer: Sealer, *, reveal: bool) -> tuple[
 
 
 def _result(id_: str, stored: bytes | None, sealer: Sealer, *, reveal: bool) -> Any:
-    if stored is None or (stored.startswith(b"\x01") and not sealer):
+    if stored is None:
         return None
-    result = msgspec.json.decode(sealer.open(stored, id_))
+    try:
+        result = msgspec.json.decode(sealer.open(stored, id_))
+    except ConfigurationError:
+        return None
     return result if reveal else masked(result)
 
 
@@ -239,7 +252,8 @@ def _verification(fields: Mapping[bytes, bytes], state: State, now: int) -> Veri
     status, expires = fields[b"vs"].decode(), int(fields[b"ve"])
     if status == "pending" and state in {State.FAILED, State.CANCELLED}:
         status = "cancelled"
-    elif status == "pending" and (state == State.EXPIRED or expires <= now):
+    elif status == "pending" and (state == State.EXPIRED or (expires <= now and state not in _TO_BE_SENT)):
+        # A code that is still to be sent has all its life before it.
         status = "expired"
     return Verification(status, moment(expires))
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import tomllib
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from dispatcher.errors import ConfigurationError
@@ -21,6 +23,16 @@ PREFIX: Final = "DISPATCHER_"
 
 #: What `demo` and `up` write into their data folder: Redis' URL, the sandbox's, and the keys.
 RUNTIME: Final = "runtime.json"
+
+#: What an account may be called: it names queues, and stands in histories.
+_ACCOUNT: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+_SCHEMES: Final = {"redis_url": ("redis", "rediss", "unix"), "sandbox_url": ("http", "https")}
+_EXAMPLES: Final = {
+    "redis_url": "redis://127.0.0.1:6379/0",
+    "broker_url": "redis://127.0.0.1:6379/0",
+    "sandbox_url": "http://127.0.0.1:8460",
+}
 
 #: The sandbox texts nobody, so its keys need not be secret; they are only there for everything to be sealed as usual.
 _SANDBOX_KEY: Final = "the sandbox texts nobody, so this key is public"
@@ -89,9 +101,9 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url", "broker_url", "sandbox_url")
     @classmethod
-    def _has_scheme(cls, url: str) -> str:
-        if url and "://" not in url:
-            raise ValueError("is no URL; write it like redis://127.0.0.1:6379/0")
+    def _is_url(cls, url: str, told: ValidationInfo) -> str:
+        if url and not _well_formed(url, _SCHEMES.get(told.field_name or "", ())):
+            raise ValueError(f"is no URL of its kind; write it like {_EXAMPLES[told.field_name or '']}")
         return url
 
     @field_validator("providers", mode="before")
@@ -100,6 +112,9 @@ class Settings(BaseSettings):
         """Take numbers from TOML as the text they are."""
         if not isinstance(providers, dict) or not all(isinstance(one, dict) for one in providers.values()):
             raise ValueError("must be a table of accounts, each a table of its settings")
+        for name in providers:
+            if not _ACCOUNT.fullmatch(name.lower()):
+                raise ValueError(f"holds an account named {name!r}; a name has letters, digits, _ and -")
         return {name.lower(): _as_text(one) for name, one in providers.items()}
 
     @model_validator(mode="after")
@@ -146,6 +161,13 @@ class Settings(BaseSettings):
         key = self.hash_key.get_secret_value() or (_SANDBOX_KEY if self.sandbox else "")
         return keyed_hash(key, *parts) if key else ""
 
+    def keyed(self, *parts: str) -> str:
+        """Return a hash of `parts`, under `DISPATCHER_HASH_KEY` where there is one.
+
+        For what is not found by it alone: without a key, the request itself lies beside it in clear.
+        """
+        return self.hashed(*parts) or keyed_hash("", *parts)
+
     def require_secrets(self, what: str) -> None:
         """Raise `ConfigurationError` where `what` would put a secret into Redis without a key."""
         for name, key in (("SECRET_KEY", self.secret_key), ("HASH_KEY", self.hash_key)):
@@ -169,6 +191,18 @@ def load(**overrides: Any) -> Settings:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         raise ConfigurationError("; ".join(_told(one["loc"], one["msg"]) for one in error.errors())) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"dispatcher.toml is no TOML: {error}") from None
+
+
+def _well_formed(url: str, schemes: tuple[str, ...]) -> bool:
+    """Say whether a URL has one of `schemes` (any, where none are given) and a port that can be."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for one that is none
+        return bool(parts.scheme) and "://" in url and (not schemes or parts.scheme in schemes)
+    except ValueError:
+        return False
 
 
 def _as_text(account: dict[str, Any]) -> dict[str, Any]:
@@ -219,7 +253,7 @@ class _RuntimeSource(PydanticBaseSettingsSource):
         except (OSError, ValueError):
             return {}
         # A server of one's own is not the sandbox's: its keys and its mode stay out of it.
-        return {} if self.current_state.get("redis_url") else told
+        return told if isinstance(told, dict) and not self.current_state.get("redis_url") else {}
 
 
 def _read_secret(variable: str, path: Path) -> str:

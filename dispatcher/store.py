@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Connections to Redis that one process has at most.
+_CONNECTIONS: Final = 64
+
 #: Times that a command is repeated when its connection broke. Every script bears that: it knows its own call again,
 #: or losing its answer costs no more than a little time. The library's default of more, with pauses, would hold up all.
 _REPEATS: Final = 1
@@ -42,16 +45,21 @@ MOST: Final = 500
 class Script(msgspec.Struct, frozen=True):
     """A Lua script as it is sent, and the hash it is called by afterwards."""
 
+    name: str
     source: str
     sha: str
 
 
 class Call(msgspec.Struct, Generic[T], frozen=True):
-    """One call of one script; `read` makes sense of the answer."""
+    """One call of one script; `read` makes sense of the answer. Its repr shows no argument."""
 
     script: Script
     arguments: Sequence[bytes | str | float]
     read: Callable[[Any], T]
+
+    def __repr__(self) -> str:
+        """Leave the arguments out: they may hold a number or a text."""
+        return f"Call({self.script.name})"
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -62,10 +70,13 @@ class Created(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """What `take` found: raw records to be worked on, (id, queue) to publish alone, (id, state) with nothing to do."""
+    """What `take` found: raw records to be worked on, suspects, (id, state) of those there is nothing to do for.
+
+    A suspect's earlier holder died: it is to be taken with nothing beside it, so that it takes nothing along.
+    """
 
     records: list[list[bytes]]
-    alone: list[tuple[str, str]]
+    suspects: list[str]
     idle: list[tuple[str, str]]
 
 
@@ -84,6 +95,8 @@ class Advance(msgspec.Struct, frozen=True, kw_only=True):
     delay: float = 0
     #: "outcome ref", where a try came to an end.
     tried: str = ""
+    #: Seconds that a verification's code lives from this move on.
+    code_ttl: float | None = None
     fields: Mapping[str, bytes | str | int] = {}
 
 
@@ -92,7 +105,7 @@ def script(name: str) -> Script:
     """Return `lua/<name>.lua` with the state tables and the shared part before it."""
     folder = resources.files("dispatcher") / "lua"
     source = lua_tables() + (folder / "job.lua").read_text() + (folder / f"{name}.lua").read_text()
-    return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
 class Calls:
@@ -100,19 +113,26 @@ class Calls:
 
     def __init__(self, settings: Settings) -> None:
         """Take retention, lease and mode from `settings`."""
-        self._kept = (int(settings.retention * 1000), int(settings.events_retention * 1000))
+        self._keep = int(settings.retention * 1000)
+        self._events_kept = int(settings.events_retention * 1000)
         self._lease = int(settings.lease * 1000)
         self._lost_after = int(settings.lost_after * 1000)
         self._mode = "sandbox" if settings.sandbox else "live"
+        #: Tells one hash key from another, and nothing else of it.
+        self._hash_key = settings.hashed("hash key")
+
+    def enter(self) -> Call[None]:
+        """Enter as a worker. Raises `ConfigurationError` where the jobs here are not ours to do."""
+        return Call(script("enter"), [self._mode, self._hash_key], self._refuse_stranger)
 
     def create(self, provider: str, *, high: bool, batch: str, records: Sequence[Record]) -> Call[Created]:
         """Write jobs of one provider and lane, all or none; answers when, and the id of each.
 
         An id differs from its record's where the same idempotency key had made that job before. Raises
-        `IdempotencyConflict` and, for a Redis that holds live jobs while these are the sandbox's or the other way
-        round, `ConfigurationError`.
+        `IdempotencyConflict`, and `ConfigurationError` where the jobs in this Redis are of another kind or hash key.
         """
-        arguments: list[bytes | str | float] = [self._mode, provider, "1" if high else "", batch, *self._kept]
+        lane = "1" if high else ""
+        arguments: list[bytes | str | float] = [self._mode, self._hash_key, provider, lane, batch, self._keep]
         for one in records:
             arguments += (
                 *(one.id, one.public, one.private, _or_empty(one.due), _or_empty(one.valid_for)),
@@ -120,30 +140,39 @@ class Calls:
             )
         return Call(script("create"), arguments, self._read_created)
 
-    def take(self, ids: Sequence[str]) -> Call[Taken]:
-        """Take the queued jobs among `ids` into this worker's hands."""
-        return Call(script("take"), [_call_name(), self._lease, *self._kept, *ids], _read_taken)
+    def take(self, token: str, ids: Sequence[str], *, alone: bool = False) -> Call[Taken]:
+        """Take the queued jobs among `ids` into the hands of `token`, for as long as a lease; suspects only `alone`."""
+        return Call(script("take"), [token, "1" if alone else "", self._lease, self._keep, *ids], _read_taken)
 
-    def release(self, ids: Sequence[str]) -> Call[int]:
-        """Give back what was taken and not claimed."""
-        return Call(script("release"), list(ids), int)
+    def release(self, token: str, ids: Sequence[str]) -> Call[list[str]]:
+        """Give back what `token` took and did not claim; answers what that was."""
+        return Call(script("release"), [token, *ids], _decoded)
 
-    def claim(self, jobs: Sequence[tuple[str, str]]) -> Call[tuple[str, list[str | None]]]:
-        """Claim jobs, each with whether it may be repeated when its worker dies: "never", "once" or "always".
+    def claim(self, token: str, jobs: Sequence[tuple[str, str]]) -> Call[list[str | None]]:
+        """Claim jobs that `token` took, each with whether it may be repeated: "never", "once" or "always".
 
-        Answers the fencing token, and for each job None where it is ours, else the state it is in.
+        Answers for each job None where it is ours, else the state it is in.
         """
-        token = _call_name()
-        arguments: list[bytes | str | float] = [token, self._lease, *self._kept]
+        arguments: list[bytes | str | float] = [token, self._lease, self._keep]
         for job in jobs:
             arguments += job
-        return Call(script("claim"), arguments, lambda answer: (token, [_state(one) for one in answer]))
+        return Call(script("claim"), arguments, lambda answer: [_state(one) for one in answer])
 
     def advance(self, moves: Sequence[Advance]) -> Call[list[str]]:
         """Write what became of jobs; answers the state of each, "" where the move was refused."""
-        arguments: list[bytes | str | float] = [*self._kept]
+        arguments: list[bytes | str | float] = [self._keep]
         for one in moves:
-            arguments += (one.id, one.guard, one.state, one.detail, one.wait, int(one.delay * 1000), one.tried)
+            code_ttl = "" if one.code_ttl is None else int(one.code_ttl * 1000)
+            arguments += (
+                one.id,
+                one.guard,
+                one.state,
+                one.detail,
+                one.wait,
+                int(one.delay * 1000),
+                one.tried,
+                code_ttl,
+            )
             arguments.append(len(one.fields))
             for pair in one.fields.items():
                 arguments += pair
@@ -158,35 +187,36 @@ class Calls:
         return Call(script("lost"), [queue, "1" if empty else "", self._lost_after, most], _decoded)
 
     def sweep(self, most: int = MOST) -> Call[tuple[int, int]]:
-        """End dead workers' leases and expire what was not sent in time; answers how many of each."""
-        return Call(script("sweep"), [*self._kept, most], lambda answer: (int(answer[0]), int(answer[1])))
+        """End dead workers' leases, expire what was not sent in time, trim; answers how many of the first two."""
+        arguments = [self._keep, self._events_kept, most]
+        return Call(script("sweep"), arguments, lambda answer: (int(answer[0]), int(answer[1])))
 
     def check(self, id_: str, code_hash: str, tries: int) -> Call[tuple[int, str]]:
         """Judge a code; answers what `check.lua` says and the verification's status."""
-        return Call(script("check"), [_call_name(), id_, code_hash, tries, self._kept[1]], _read_checked)
+        return Call(script("check"), [call_name(), id_, code_hash, tries], _read_checked)
 
     def judged(self, id_: str, status: str) -> Call[int]:
         """Write the status that a provider gave a verification it checks itself."""
-        return Call(script("judged"), [id_, status, self._kept[1]], int)
-
-    def enter(self) -> Call[None]:
-        """Enter as a worker. Raises `ConfigurationError` where the jobs here are live and we the sandbox's, or so."""
-        return Call(script("enter"), [self._mode], self._same_mode)
-
-    def _same_mode(self, here: bytes) -> None:
-        if here.decode() != self._mode:
-            raise ConfigurationError(
-                f"this Redis holds {here.decode()} jobs, and with DISPATCHER_SANDBOX as it is these are {self._mode} "
-                "ones; give each a Redis (or a database number) of its own"
-            )
+        return Call(script("judged"), [id_, status], int)
 
     def _read_created(self, answer: list[Any]) -> Created:
         verdict, *rest = answer
         if verdict == b"CONFLICT":
             raise IdempotencyConflict(rest[1].decode(), int(rest[0]))
-        if verdict == b"MODE":
-            self._same_mode(rest[0])
+        self._refuse_stranger(answer)
         return Created(int(rest[0]), _decoded(rest[1:]))
+
+    def _refuse_stranger(self, answer: list[Any]) -> None:
+        if answer[0] == b"MODE":
+            raise ConfigurationError(
+                f"this Redis holds {answer[1].decode()} jobs, and with DISPATCHER_SANDBOX as it is these are "
+                f"{self._mode} ones; give each a Redis (or a database number) of its own"
+            )
+        if answer[0] == b"KEY":
+            raise ConfigurationError(
+                "DISPATCHER_HASH_KEY is not the one that the jobs in this Redis were made with: no code would ever be "
+                "right and no number found; give every process the same"
+            )
 
 
 class JobStore:
@@ -195,7 +225,9 @@ class JobStore:
     def __init__(self, url: str, shown: str, timeout: float = 10) -> None:
         """Connect lazily to `url`; `shown` is what errors call it; `timeout` is in seconds."""
         self._shown = shown
-        self.redis = redis.Redis.from_url(url, retry=Retry(NoBackoff(), _REPEATS), **_connection(timeout))
+        options = _connection(timeout)
+        pool = redis.BlockingConnectionPool.from_url(url, retry=Retry(NoBackoff(), _REPEATS), **options)
+        self.redis = redis.Redis.from_pool(pool)
 
     def run(self, call: Call[T]) -> T:
         """Make one call. Raises `StoreUnavailable`, and whatever the call itself raises."""
@@ -221,7 +253,9 @@ class AsyncJobStore:
     def __init__(self, url: str, shown: str, timeout: float = 10) -> None:
         """Connect lazily to `url`; `shown` is what errors call it; `timeout` is in seconds."""
         self._shown = shown
-        self.redis = redis.asyncio.Redis.from_url(url, retry=AsyncRetry(NoBackoff(), _REPEATS), **_connection(timeout))
+        options = _connection(timeout)
+        pool = redis.asyncio.BlockingConnectionPool.from_url(url, retry=AsyncRetry(NoBackoff(), _REPEATS), **options)
+        self.redis = redis.asyncio.Redis.from_pool(pool)
 
     async def run(self, call: Call[T]) -> T:
         """Make one call. Raises `StoreUnavailable`, and whatever the call itself raises."""
@@ -238,8 +272,13 @@ class AsyncJobStore:
 
 
 def _connection(timeout: float) -> dict[str, Any]:
-    """Return what keeps a dead connection from being waited on for ever; `timeout` is in seconds."""
+    """Return what keeps a dead connection from being waited on for ever; `timeout` is in seconds.
+
+    Who finds all connections busy waits for one, which is soon free: a call takes a millisecond.
+    """
     return {
+        "max_connections": _CONNECTIONS,
+        "timeout": timeout,
         "socket_timeout": timeout,
         "socket_connect_timeout": min(timeout, 5),
         "socket_keepalive": True,
@@ -262,7 +301,7 @@ def unavailable(shown: str) -> Iterator[None]:
         ) from None
 
 
-def _call_name() -> str:
+def call_name() -> str:
     """Return a name for one call, by which a script knows it again when its answer was lost."""
     return secrets.token_urlsafe(9)
 
@@ -275,13 +314,13 @@ def _decoded(answer: list[bytes]) -> list[str]:
     return [one.decode() for one in answer]
 
 
-def _read_taken(answer: list[list[Any]]) -> Taken:
-    records, alone, idle = answer
-    return Taken(records, *([(id_.decode(), word.decode()) for id_, word in pairs] for pairs in (alone, idle)))
-
-
 def _state(answer: Any) -> str | None:
     return None if answer == 1 else str(answer.decode())
+
+
+def _read_taken(answer: list[Any]) -> Taken:
+    records, suspects, idle = answer
+    return Taken(records, _decoded(suspects), [(id_.decode(), state.decode()) for id_, state in idle])
 
 
 def _read_checked(answer: list[Any]) -> tuple[int, str]:

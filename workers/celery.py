@@ -9,10 +9,11 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from celery.signals import celeryd_after_setup, celeryd_init, worker_ready, worker_shutdown
+from celery.signals import celeryd_after_setup, celeryd_init, worker_ready, worker_shutdown, worker_shutting_down
 
 from dispatcher.errors import ConfigurationError, DispatcherError
-from dispatcher.queues import EXECUTE, both_queues, celery_app, provider_of
+from dispatcher.jobs import Lane
+from dispatcher.queues import EXECUTE, celery_app, is_high, provider_of, queue_name
 from dispatcher.settings import load
 from workers.adapters import adapters, configured
 from workers.tasks import Runtime
@@ -45,11 +46,12 @@ def runtime() -> Runtime:
     return _runtimes[pid]
 
 
-@app.task(name=EXECUTE)
-def execute(ids: list[str]) -> str:
+@app.task(name=EXECUTE, bind=True)
+def execute(self: Any, ids: list[str]) -> str:
     """Execute jobs by their ids; the result is a short word for Flower, the truth is in the job store."""
     here = runtime()
-    return here.run(here.execution.execute(ids))
+    queue = (self.request.delivery_info or {}).get("routing_key") or ""
+    return here.run(here.execution.execute(ids, high=is_high(queue)))
 
 
 @celeryd_init.connect(sender=None, weak=False)
@@ -73,9 +75,10 @@ def check_credentials(conf: Any = None, options: dict[str, Any] | None = None, *
 
 @celeryd_after_setup.connect(weak=False)
 def codes_first(instance: Any = None, **_: Any) -> None:
-    """Consume each account's high queue too, before its other one, though only one was named."""
-    names = _served(instance.app.amqp.queues.consume_from)
-    instance.app.amqp.queues.select([queue for name in names for queue in both_queues(name)])
+    """Consume each account's high queue too, though only the other was named, and all of these before any other."""
+    asked = list(instance.app.amqp.queues.consume_from)
+    high = [queue_name(name, Lane.HIGH) for name in _served(asked)]
+    instance.app.amqp.queues.select([*high, *(queue for queue in asked if not is_high(queue))])
 
 
 @worker_ready.connect(weak=False)
@@ -84,9 +87,21 @@ def begin(**_: Any) -> None:
     try:
         here = runtime()
         here.announce()
+        here.start_clock()
     except DispatcherError as error:
         _refuse(error)
-    here.start_clock()
+    except Exception as error:
+        # A worker that consumes and cannot work would lose every message it takes.
+        sys.stderr.write(f"dispatcher: the worker cannot start: {error.__class__.__name__}\n")
+        raise SystemExit(1) from error
+
+
+@worker_shutting_down.connect(weak=False)
+def hand_back(**_: Any) -> None:
+    """Claim nothing any more: to stop takes no longer than what is on the wire."""
+    mine = _runtimes.get(os.getpid())
+    if mine is not None:
+        mine.execution.stop()
 
 
 @worker_shutdown.connect(weak=False)

@@ -69,14 +69,26 @@ class Clock:
 
     async def sweep(self) -> None:
         """End dead workers' leases, expire what was not sent in time, publish lost messages again."""
-        ended, expired = await self._store.run(self._calls.sweep())
-        if ended or expired:
-            log.info("ended %d leases, expired %d jobs", ended, expired)
+        while any(done := await self._store.run(self._calls.sweep())):
+            log.info("ended %d leases, expired %d jobs", *done)
+            if max(done) < MOST:
+                break
         for queue in await self._queues():
-            lost = await self._store.run(self._calls.lost(queue, empty=await self._empty(queue)))
-            if lost:
-                log.warning("%d messages of %s were lost and are published again", len(lost), queue)
-                await self._publish(queue, lost)
+            await self._find_lost(queue)
+
+    async def _find_lost(self, queue: str) -> None:
+        """Publish again what of a queue is lost; the broker is asked only where a message is late at all."""
+        with unavailable(self._settings.redis_shown):
+            now, _ = await self._store.redis.time()
+            late = await self._store.redis.zcount(f"d:o:{queue}", "-inf", (now - self._settings.lost_after) * 1000)
+        if not late:
+            return
+        empty = await self._empty(queue)
+        while lost := await self._store.run(self._calls.lost(queue, empty=empty)):
+            log.warning("%d messages of %s were lost and are published again", len(lost), queue)
+            await self._publish(queue, lost)
+            if len(lost) < MOST:
+                break
 
     async def _queues(self) -> list[str]:
         with unavailable(self._settings.redis_shown):

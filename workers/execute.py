@@ -13,20 +13,21 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from dispatcher import records
 from dispatcher.errors import ConfigurationError, InvalidRequest, StoreUnavailable
-from dispatcher.jobs import Work
+from dispatcher.jobs import Lane, Work
 from dispatcher.outcomes import Accepted, Checked, Failure, FailureKind, Found, Outcome
+from dispatcher.queues import queue_name
 from dispatcher.settings import Settings
 from dispatcher.states import State
-from dispatcher.store import Advance, Call, Calls
+from dispatcher.store import Advance, Call, Calls, call_name
 from workers import policy
+from workers.lanes import Places
 from workers.limits import GOOD_FOR, Later, Limiter
 from workers.providers.base import Adapter, Group, Plan, Request, Response
 
@@ -36,6 +37,10 @@ T = TypeVar("T")
 
 #: Seconds until another worker may have what this one cannot read or does not serve.
 _ELSEWHERE: Final = 60.0
+
+_MENDED_BY_OPERATOR: Final = frozenset({FailureKind.UNAUTHORIZED, FailureKind.INSUFFICIENT_FUNDS})
+
+_UNREAD: Final = Failure(kind=FailureKind.AMBIGUOUS, code="unread", message="the answer could not be read")
 
 
 class Store(Protocol):
@@ -48,11 +53,15 @@ class Store(Protocol):
 class Sender(Protocol):
     """What sends requests: `workers.transport`."""
 
-    def slot(self) -> AbstractAsyncContextManager[object]:
-        """Hold a free connection, so that nothing waits for one after it was claimed."""
-
     async def send(self, request: Request) -> Response | Failure:
         """Send it once."""
+
+
+class Hand(msgspec.Struct, frozen=True):
+    """The jobs that one message put into our hands, under the token they are known by."""
+
+    token: str
+    jobs: list[Work]
 
 
 class Execution:
@@ -69,8 +78,9 @@ class Execution:
         publish: Callable[[str, list[str]], Awaitable[None]],
         chance: Callable[[], float] = random.random,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Serve the accounts in `adapters`; `publish(queue, ids)` tells the workers of a queue to look at jobs."""
+        """Serve the accounts in `adapters`; `publish(queue, ids)` tells the workers of a queue, and never raises."""
         self._settings = settings
         self._adapters = adapters
         self._store = store
@@ -79,58 +89,93 @@ class Execution:
         self._publish = publish
         self._chance = chance
         self._sleep = sleep
+        self._clock = clock
         self._calls = Calls(settings)
         self._sealer = settings.sealer()
+        self._suspensions = Suspensions(clock)
+        kept = max(1, settings.connections // 8)
+        #: Requests on the wire, and jobs in our hands: no more than are soon sent, so that none is held for long.
+        self._connections = Places(settings.connections, kept)
+        self._room = Places(2 * settings.connections, 2 * kept)
+        self._alone = asyncio.Lock()
+        self._stopping = False
 
-    async def execute(self, ids: Sequence[str]) -> str:
+    def stop(self) -> None:
+        """Claim nothing any more: what is on the wire is brought to its end, the rest goes back to its queue."""
+        self._stopping = True
+
+    async def execute(self, ids: Sequence[str], *, high: bool = False) -> str:
         """Execute the jobs of one message; return a short word for whoever watches, such as "sent"."""
-        jobs, words = await self._take(ids)
-        plan = self._plan(jobs)
-        words += await self._refuse(jobs, plan.refused)
-        # None is cancelled for another's error: cancelling a send in the middle would make it unknown.
-        ends = await asyncio.gather(*(self._request(group) for group in plan.groups), return_exceptions=True)
-        errors = [end for end in ends if isinstance(end, BaseException)]
-        if errors:
-            await self._store.run(self._calls.release([job.id for job in jobs]))
-            raise errors[0]
-        return summary(words + [word for end in ends if isinstance(end, list) for word in end])
+        async with self._room.take(len(ids), high=high):
+            words, suspects = await self._taken(ids, alone=False)
+        for id_ in suspects:
+            # Whoever had it died: should it kill us too, it shall take nothing else of this kind along.
+            async with self._alone:
+                words += (await self._taken([id_], alone=True))[0]
+        return summary(words)
 
-    async def _request(self, group: Group) -> list[str]:
-        """Take one request along the road."""
-        async with self._transport.slot():
-            permit = await self._permit(group)
-            if isinstance(permit, Later):
-                return await self._park([job.id for job in group.jobs], permit.reason, permit.delay)
-            token, claimed, words = await self._claim(group)
+    async def _taken(self, ids: Sequence[str], *, alone: bool) -> tuple[list[str], list[str]]:
+        """Take jobs and bring them to an end; answer a word for each, and those that must be taken alone."""
+        token = call_name()
+        taken = await self._store.run(self._calls.take(token, ids, alone=alone))
+        words = [state for _, state in taken.idle]
+        try:
+            hand = Hand(token, [])
+            for raw in taken.records:
+                words += await self._open(raw, hand)
+            words += await self._execute(hand)
+        except StoreUnavailable:
+            # Nobody's death: it shall not count as one. Any other error counts, so that it does not come back for ever.
+            await self._persist(self._calls.release(token, [raw[0].decode() for raw in taken.records]))
+            raise
+        return words, taken.suspects
+
+    async def _execute(self, hand: Hand) -> list[str]:
+        """Group the jobs into requests and take each along its road."""
+        plan = self._plan(hand.jobs)
+        words = []
+        for id_, failure in plan.refused.items():
+            words.append(await self._refuse(id_, failure))
+        # None is cancelled for another's error: cancelling a send in the middle would make it unknown.
+        roads = (self._request(hand.token, group) for group in plan.groups)
+        ends = await asyncio.gather(*roads, return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+            words += end
+        return words
+
+    async def _request(self, token: str, group: Group) -> list[str]:
+        """Take one request along the road: permit, claim, send, outcomes."""
+        async with self._connections.take(high=group.jobs[0].lane == Lane.HIGH):
+            if self._stopping:
+                return await self._hand_back(token, group)
+            later = await self._permit(group)
+            if later is not None:
+                return await self._park([job.id for job in group.jobs], later.reason, later.delay)
+            claimed, words = await self._claim(token, group)
             if claimed is None:
                 return words
             answer = await self._transport.send(claimed.request)
-        outcomes = self._read(answer, claimed)
-        return words + await self._write(claimed.jobs, token, outcomes)
+        return words + await self._write(token, claimed.jobs, self._read(answer, claimed))
 
     # -- the steps, in order -----------------------------------------------------------------------------------------
 
-    async def _take(self, ids: Sequence[str]) -> tuple[list[Work], list[str]]:
-        """Take the jobs into our hands; those that cannot be read are ended or left to others."""
-        taken = await self._store.run(self._calls.take(ids))
-        for id_, queue in taken.alone:
-            await self._publish(queue, [id_])
-        jobs: list[Work] = []
-        words = [state for _, state in taken.idle] + ["queued"] * len(taken.alone)
-        for raw in taken.records:
-            try:
-                jobs.append(records.work(raw, self._sealer))
-            except ConfigurationError as error:
-                log.error("%s", error)  # noqa: TRY400 - the setting is at fault, a traceback would not say more
-                words += await self._park([raw[0].decode()], "suspended", _ELSEWHERE)
-            except (msgspec.MsgspecError, InvalidRequest) as error:
-                failure = _internal(f"its record cannot be read: {error.__class__.__name__}")
-                words += await self._end_unsent(raw[0].decode(), failure)
-        foreign = [job for job in jobs if job.provider not in self._adapters]
-        for job in foreign:
+    async def _open(self, raw: list[bytes], hand: Hand) -> list[str]:
+        """Put a taken job into our hand, or end it, or leave it to others; answer a word where it is not ours to do."""
+        id_ = raw[0].decode()
+        try:
+            job = records.work(raw, self._sealer)
+        except ConfigurationError as error:
+            log.error("%s", error)  # noqa: TRY400 - the setting is at fault, a traceback would not say more
+            return await self._park([id_], "worker", _ELSEWHERE)
+        except (msgspec.MsgspecError, InvalidRequest) as error:
+            return [await self._refuse(id_, _internal(f"its record cannot be read: {error.__class__.__name__}"))]
+        if job.provider not in self._adapters:
             log.error("job %s is for %s, which this worker does not serve", job.id, job.provider)
-            words += await self._park([job.id], "worker", _ELSEWHERE)
-        return [job for job in jobs if job.provider in self._adapters], words
+            return await self._park([id_], "worker", _ELSEWHERE)
+        hand.jobs.append(job)
+        return []
 
     def _plan(self, jobs: Sequence[Work]) -> Plan:
         """Let the adapters group the jobs into requests; a job that breaks its adapter breaks no other."""
@@ -150,55 +195,106 @@ class Execution:
         except Exception as error:  # noqa: BLE001 - see _plan
             return Plan(refused={job.id: _internal(f"the adapter cannot build it: {error.__class__.__name__}")})
 
-    async def _refuse(self, jobs: Iterable[Work], refused: Mapping[str, Failure]) -> list[str]:
-        return [word for job in jobs if job.id in refused for word in await self._end_unsent(job.id, refused[job.id])]
-
     async def _permit(self, group: Group) -> Later | None:
-        """Wait for a permit that is near; answer `Later` for one that is not."""
+        """Wait for a permit that is near; answer when to come back where it is not."""
+        suspended = self._suspensions.left(group)
+        if suspended:
+            return Later(suspended, "suspended")
         while True:
-            asked = time.monotonic()
+            asked = self._clock()
             grant = await self._limiter.acquire(group.jobs[0].provider, group)
             if isinstance(grant, Later):
                 return grant
             if grant.wait:
                 await self._sleep(grant.wait)
-            if time.monotonic() - asked <= grant.wait + GOOD_FOR:
+            if self._clock() - asked <= grant.wait + GOOD_FOR:
                 return None
             # The process slept through its slot: using it now would put two slots into one window.
 
-    async def _claim(self, group: Group) -> tuple[str, Group | None, list[str]]:
-        """Make the intent durable; what is not ours any more is left out of the request."""
+    async def _claim(self, token: str, group: Group) -> tuple[Group | None, list[str]]:
+        """Make the intent durable; answer the request for what is ours, and the states of what is not any more."""
         adapter = self._adapters[group.jobs[0].provider]
         wanted = [(job.id, adapter.repeat(job)) for job in group.jobs]
-        token, states = await self._store.run(self._calls.claim(wanted))
+        asked = self._clock()
+        try:
+            states = await self._store.run(self._calls.claim(token, wanted))
+        except StoreUnavailable:
+            await self._unclaim(token, group.jobs)
+            raise
         ours = [job for job, state in zip(group.jobs, states, strict=True) if state is None]
         words = [state for state in states if state is not None]
-        if not ours or not words:
-            return token, group if ours else None, words
-        (rebuilt,) = adapter.build(ours).groups
-        return token, rebuilt, words
+        if self._clock() - asked > self._settings.lease - self._settings.deadline:
+            # The process slept: the lease could end, and the job be told unknown, before the answer is here.
+            return None, words + await self._unclaim(token, ours)
+        if not words or not ours:
+            return group if ours else None, words
+        rebuilt = self._plan(ours).groups
+        if len(rebuilt) != 1 or len(rebuilt[0].jobs) != len(ours):
+            return None, words + await self._unclaim(token, ours)
+        return rebuilt[0], words
 
     def _read(self, answer: Response | Failure, group: Group) -> dict[str, Outcome]:
         """Read the answer as an outcome for each job; one that the adapter cannot read may have been a success."""
         if isinstance(answer, Failure):
             return {job.id: answer for job in group.jobs}
+        told: Mapping[str, Outcome] = {}
         try:
-            outcomes = self._adapters[group.jobs[0].provider].parse(answer, group)
+            told = self._adapters[group.jobs[0].provider].parse(answer, group)
         except Exception as error:  # noqa: BLE001 - an adapter's bug must not leave jobs without an outcome
             log.error("%s cannot read an answer: %s", group.jobs[0].provider, error.__class__.__name__)  # noqa: TRY400 - a traceback could show the answer
-            outcomes = {}
-        silent = Failure(kind=FailureKind.AMBIGUOUS, code="unread", message="the answer could not be read")
-        return {job.id: outcomes.get(job.id, silent) for job in group.jobs}
+        known = told if isinstance(told, Mapping) else {}
+        return {job.id: one if isinstance(one := known.get(job.id), Outcome) else _UNREAD for job in group.jobs}
 
-    async def _write(self, jobs: Sequence[Work], token: str, outcomes: Mapping[str, Outcome]) -> list[str]:
+    async def _write(self, token: str, jobs: Sequence[Work], outcomes: Mapping[str, Outcome]) -> list[str]:
         """Write what became of them in one call, however long Redis takes to come back."""
         moves = [self._move(job, token, outcomes[job.id]) for job in jobs]
         states = await self._persist(self._calls.advance(moves))
         for job in jobs:
             outcome = outcomes[job.id]
+            self._suspensions.learn(job, outcome)
             if isinstance(outcome, Checked):
-                await self._persist(self._calls.judged(_verification(job), outcome.status))
+                await self._persist(self._calls.judged(outcome.verification, outcome.status))
         return list(map(_word, moves, states))
+
+    # -- ways off the road -------------------------------------------------------------------------------------------
+
+    async def _refuse(self, id_: str, failure: Failure) -> str:
+        """Fail a job that was never claimed."""
+        fields = {"e": records.encode_failure(failure)}
+        move = Advance(id=id_, guard="=queued", state=State.FAILED, detail=_told(failure), fields=fields)
+        (state,) = await self._store.run(self._calls.advance([move]))
+        return _word(move, state)
+
+    async def _park(self, ids: Iterable[str], reason: str, delay: float) -> list[str]:
+        """Let jobs wait in Redis, not here; no attempt is spent."""
+        detail = f"waits for {reason}"
+        moves = [
+            Advance(id=id_, guard="=queued", state=State.QUEUED, detail=detail, wait=reason, delay=delay) for id_ in ids
+        ]
+        states = await self._store.run(self._calls.advance(moves))
+        return list(map(_word, moves, states))
+
+    async def _unclaim(self, token: str, jobs: Sequence[Work]) -> list[str]:
+        """Put back what was claimed, or may have been, and surely not sent; no attempt is spent."""
+        moves = [
+            Advance(
+                id=job.id,
+                guard=token,
+                state=State.QUEUED,
+                detail="claimed, but not sent",
+                wait="retry",
+                fields={"a": job.attempts},
+            )
+            for job in jobs
+        ]
+        states = await self._persist(self._calls.advance(moves))
+        return list(map(_word, moves, states))
+
+    async def _hand_back(self, token: str, group: Group) -> list[str]:
+        """Give jobs to another worker, since this one stops."""
+        back = await self._store.run(self._calls.release(token, [job.id for job in group.jobs]))
+        await self._publish(queue_name(group.jobs[0].provider, group.jobs[0].lane), back)
+        return [State.QUEUED.value] * len(group.jobs)
 
     async def _persist(self, call: Call[T]) -> T:
         """Make a call that says what has happened already: give up only when nobody would believe it any more."""
@@ -221,79 +317,80 @@ class Execution:
         if isinstance(outcome, Accepted):
             return self._accepted(job, token, outcome)
         if isinstance(outcome, Checked):
-            result: dict[str, Any] = {"valid": outcome.valid, "status": outcome.status}
-            outcome = Found(result=result)
+            outcome = Found(result={"valid": outcome.valid, "status": outcome.status})
+        result = self._sealer.seal(msgspec.json.encode(outcome.result), job.id)
         return Advance(
             id=job.id,
             guard=token,
             state=State.COMPLETED,
             detail="answered",
             tried=f"found {records.line(outcome.ref)}",
-            fields=_known(
-                r=self._sealer.seal(msgspec.json.encode(outcome.result), job.id), m=outcome.ref, c=outcome.price
-            ),
+            fields=_known(r=result, m=outcome.ref, c=outcome.price),
         )
 
     def _accepted(self, job: Work, token: str, outcome: Accepted) -> Advance:
-        adapter = self._adapters[job.provider]
-        receipt = "none" if adapter.capabilities.receipts == "none" else "expected"
-        fields = _known(m=outcome.ref, c=outcome.price, y=receipt)
-        if job.code_ttl is not None:
-            fields["ve"] = job.code_ttl * 1000
-        if outcome.code:
-            fields["vh"] = self._settings.hashed("code", job.id, outcome.code)
+        receipts = self._adapters[job.provider].capabilities.receipts
+        code_hash = self._settings.hashed("code", job.id, outcome.code) if outcome.code else ""
+        receipt = "none" if receipts == "none" else "expected"
         return Advance(
             id=job.id,
             guard=token,
             state=State.SENT,
             detail="accepted by the provider",
             tried=f"accepted {records.line(outcome.ref)}",
-            fields=fields,
+            code_ttl=job.code_ttl,
+            fields=_known(m=outcome.ref, c=outcome.price, y=receipt, vh=code_hash),
         )
 
     def _failed(self, job: Work, token: str, failure: Failure) -> Advance:
         repeat = self._adapters[job.provider].repeat(job)
         decision = policy.decide(job, failure, repeat, self._settings.max_attempts, self._chance())
-        words = records.line(f"{failure.kind} {failure.code}: {failure.message}")
+        detail = _told(failure)
         fields: dict[str, bytes | str | int] = {"e": records.encode_failure(failure)}
         if isinstance(decision, policy.Retry):
-            detail = f"{words}; attempt {job.attempts + 2} in {decision.delay:.1f} s"
-            wait, delay, state = "retry", decision.delay, State.QUEUED
+            detail += f"; attempt {job.attempts + 2} in {decision.delay:.1f} s"
         elif isinstance(decision, policy.Wait):
-            detail = f"{words}; waits {decision.delay:.1f} s, no attempt spent"
-            wait, delay, state = decision.reason, decision.delay, State.QUEUED
+            detail += f"; waits {decision.delay:.1f} s, no attempt spent"
             fields["a"] = job.attempts
-        else:
-            state = State.UNKNOWN if isinstance(decision, policy.Unknown) else State.FAILED
-            detail, wait, delay = words, "", 0.0
+        if failure.kind == FailureKind.AMBIGUOUS:
+            fields["i"] = 1
         return Advance(
             id=job.id,
             guard=token,
-            state=state,
+            state=decision.state,
             detail=detail,
-            wait=wait,
-            delay=delay,
+            wait=decision.reason,
+            delay=decision.delay,
             tried=f"{failure.kind} ",
             fields=fields,
         )
 
-    async def _end_unsent(self, id_: str, failure: Failure) -> list[str]:
-        """Fail a job that was never claimed."""
-        detail = records.line(f"{failure.kind} {failure.code}: {failure.message}")
-        move = Advance(
-            id=id_, guard="=queued", state=State.FAILED, detail=detail, fields={"e": records.encode_failure(failure)}
-        )
-        states = await self._store.run(self._calls.advance([move]))
-        return list(map(_word, [move], states))
 
-    async def _park(self, ids: Iterable[str], reason: str, delay: float) -> list[str]:
-        """Let jobs wait in Redis, not here; no attempt is spent."""
-        detail = f"waits for {reason}"
-        moves = [
-            Advance(id=id_, guard="=queued", state=State.QUEUED, detail=detail, wait=reason, delay=delay) for id_ in ids
-        ]
-        states = await self._store.run(self._calls.advance(moves))
-        return list(map(_word, moves, states))
+class Suspensions:
+    """What an account cannot do until its operator mends it, as this process met it: one job a minute finds out."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` tells seconds."""
+        self._clock = clock
+        self._until: dict[tuple[str, str], float] = {}
+
+    def left(self, group: Group) -> float:
+        """Return the seconds that `group` must wait, 0 for none; the first to come afterwards is the one that asks."""
+        what = group.jobs[0].provider, group.jobs[0].operation
+        if what not in self._until:
+            return 0
+        left = self._until[what] - self._clock()
+        if left <= 0:
+            self._until[what] = self._clock() + policy.SUSPENDED
+        return max(0, left)
+
+    def learn(self, job: Work, outcome: Outcome) -> None:
+        """Begin a suspension, or lift it."""
+        what = job.provider, job.operation
+        if isinstance(outcome, Failure) and outcome.kind in _MENDED_BY_OPERATOR:
+            self._until[what] = self._clock() + policy.SUSPENDED
+        elif not isinstance(outcome, Failure):
+            self._until.pop(what, None)
 
 
 def summary(words: Sequence[str]) -> str:
@@ -314,8 +411,8 @@ def _known(**fields: bytes | str) -> dict[str, bytes | str | int]:
     return {name: value for name, value in fields.items() if value}
 
 
-def _verification(job: Work) -> str:
-    return str(getattr(job.request, "arguments", {}).get("verification", ""))
+def _told(failure: Failure) -> str:
+    return records.line(f"{failure.kind} {failure.code}: {failure.message}")
 
 
 def _internal(message: str) -> Failure:

@@ -1,4 +1,4 @@
-"""What follows a failure: pure. A decision is a value; `workers.execute` acts on it.
+"""What follows a failure: pure. A decision is a value that says where the job goes; `workers.execute` writes it.
 
 Only what surely did not happen is tried again by itself. What may have happened is `Unknown`, unless the operation is
 declared to bear repeating.
@@ -12,6 +12,7 @@ import msgspec
 
 from dispatcher.jobs import Category
 from dispatcher.outcomes import Failure, FailureKind
+from dispatcher.states import State
 
 if TYPE_CHECKING:
     from dispatcher.jobs import Work
@@ -22,6 +23,8 @@ class Retry(msgspec.Struct, frozen=True):
     """Try again after `delay` seconds; the attempt is spent."""
 
     delay: float
+    reason: str = "retry"
+    state: State = State.QUEUED
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -29,14 +32,23 @@ class Wait(msgspec.Struct, frozen=True):
 
     reason: str
     delay: float
+    state: State = State.QUEUED
 
 
 class Unknown(msgspec.Struct, frozen=True):
     """It may have taken effect: nobody sends it again."""
 
+    reason: str = ""
+    delay: float = 0.0
+    state: State = State.UNKNOWN
+
 
 class GiveUp(msgspec.Struct, frozen=True):
     """It will not be tried again."""
+
+    reason: str = ""
+    delay: float = 0.0
+    state: State = State.FAILED
 
 
 Decision: TypeAlias = Retry | Wait | Unknown | GiveUp
@@ -50,7 +62,7 @@ _PATIENCE: Final = {
 }
 
 #: Seconds before another look at an account that its operator must mend.
-_SUSPENDED: Final = 60.0
+SUSPENDED: Final = 60.0
 
 #: Seconds to hold back where a provider says "too fast" and not for how long.
 _THROTTLED: Final = 5.0
@@ -65,7 +77,7 @@ def decide(job: Work, failure: Failure, repeat: Repeat, max_attempts: int, chanc
     """
     attempt = job.attempts + 1
     if failure.kind in {FailureKind.UNAUTHORIZED, FailureKind.INSUFFICIENT_FUNDS}:
-        return Wait("suspended", _SUSPENDED)
+        return Wait("suspended", SUSPENDED)
     if failure.kind == FailureKind.THROTTLED:
         return Wait("limit", failure.retry_after or _THROTTLED * (0.5 + chance / 2))
     if failure.kind not in _TEMPORARY:

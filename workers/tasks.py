@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from kombu.exceptions import ChannelError
+from kombu.exceptions import ChannelError, KombuError
 
 from dispatcher.accounts import KEY
 from dispatcher.queues import declared, publish
@@ -45,13 +45,18 @@ class Runtime:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="dispatcher-loop", daemon=True)
         self._thread.start()
-        self._clock: asyncio.Future[None] | None = None
-        self.run(self._open())
+        self._clock: asyncio.Task[None] | None = None
+        try:
+            self.run(self._open())
+        except BaseException:
+            self._end_loop()
+            raise
 
     async def _open(self) -> None:
         self._store = AsyncJobStore(self._settings.redis, self._settings.redis_shown)
         await self._store.run(Calls(self._settings).enter())
-        self._transport = Transport(connections=self._settings.connections, deadline=self._settings.deadline)
+        deadline = self._settings.deadline
+        self._transport = Transport(deadline=deadline, connect=min(3, deadline / 2), read=min(15, deadline))
         self.execution = Execution(
             self._settings, self._adapters, self._store, Unlimited(), self._transport, publish=self._publish
         )
@@ -66,18 +71,25 @@ class Runtime:
 
     def start_clock(self) -> None:
         """Begin to look after what is due."""
-        clock = Clock(self._settings, self._store, self._publish, self._empty)
-        self._clock = asyncio.run_coroutine_threadsafe(clock.run(), self._loop)  # type: ignore[assignment]  # a concurrent future cancels alike
+        self.run(self._start_clock())
 
     def stop(self) -> None:
         """Stop the clock, close every connection, end the loop."""
-        if self._clock is not None:
-            self._clock.cancel()
         self.run(self._close())
+        self._end_loop()
+
+    def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
+    async def _start_clock(self) -> None:
+        clock = Clock(self._settings, self._store, self._publish, self._empty)
+        self._clock = asyncio.create_task(clock.run())
+
     async def _close(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            await asyncio.wait([self._clock])
         await self._transport.aclose()
         await self._store.close()
 
@@ -90,8 +102,12 @@ class Runtime:
             await self._store.redis.hset(KEY, mapping=told)  # type: ignore[arg-type]  # the stubs know no dict of bytes
 
     async def _publish(self, queue: str, ids: list[str]) -> None:
-        # kombu blocks; the loop must not.
-        await asyncio.to_thread(publish, self._app, queue, ids)
+        try:
+            # kombu blocks; the loop must not.
+            await asyncio.to_thread(publish, self._app, queue, ids)
+        except (KombuError, OSError) as error:
+            # They are in the outbox, where the clock finds them again.
+            log.warning("%d jobs of %s could not be published: %s", len(ids), queue, error.__class__.__name__)
 
     async def _empty(self, queue: str) -> bool:
         return await asyncio.to_thread(self._count, queue) == 0

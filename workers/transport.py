@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from importlib.metadata import PackageNotFoundError, version
 from ssl import SSLContext
 from typing import Final, Self
@@ -54,7 +53,7 @@ _CLOSED: Final = _not_sent("closed", "the transport is closed")
 _UNREACHABLE: Final = _not_sent("unreachable", "the provider's network could not be reached")
 _CONNECT_TIMEOUT: Final = _not_sent("connect_timeout", "no connection was made in time")
 _CONNECT_FAILED: Final = _not_sent("connect_failed", "no connection could be made")
-_RESET: Final = _ambiguous("reset", "the connection broke after the request went out")
+_RESET: Final = _ambiguous("reset", "the connection broke")
 _GARBLED: Final = _ambiguous("garbled", "the answer was not HTTP")
 _DEADLINE: Final = _ambiguous("deadline", "no whole answer came before the deadline")
 _OVERSIZE: Final = _ambiguous("oversize", "the answer was longer than may be read")
@@ -105,7 +104,7 @@ def _to_repeat(outcome: Response | Failure) -> bool:
 
 
 class _Checked(aiohttp.ClientRequest):
-    """A request that is written on no connection on which the server has spoken unasked.
+    """A request that is written on no connection that is closed already or on which the server spoke unasked.
 
     aiohttp hands out an idle connection that holds such bytes (a 408, a second answer) and takes them for the
     answer to the next request: one message would get another's outcome.
@@ -138,16 +137,14 @@ def _user_agent() -> str:
 
 
 class Transport:
-    """The connections of one process and its event loop.
+    """The connections of one process and its event loop, as many as are asked for at once.
 
-    Take a `slot` before claiming a job and hold it over `send`: there are as many as connections, so that
-    nothing claimed ever waits for one. `send` itself takes none.
+    Who sends bounds that, before claiming a job: nothing claimed ever waits for a connection here.
     """
 
     def __init__(
         self,
         *,
-        connections: int = 256,
         deadline: float = 30.0,
         connect: float = 3.0,
         read: float = 15.0,
@@ -164,21 +161,16 @@ class Transport:
         """
         if connect >= deadline:
             raise ValueError("connect must be shorter than deadline: a try would end without an outcome")
-        self._slots = asyncio.Semaphore(connections)
         self._deadline, self._connect, self._max_body = deadline, connect, max_body
         self._retry_connect, self._sleep = retry_connect, sleep
         # "pool" bounds all that comes before the request is written. A wait for a place in the pool would
-        # look like a connect timeout, so there is none: the pool is unlimited and the slots bound it.
+        # look like a connect timeout, so there is none: the pool is unlimited.
         self._timeout = {"pool": connect, "read": read}
         self._tls = tls or httpx.create_ssl_context(trust_env=False)
         # Driven without an `httpx.AsyncClient`: that logs every URL at INFO, on a logger which the
         # application uses too, and is slower.
         self._http = AiohttpTransport(verify=self._tls, trust_env=False, client=self._session)
         self._closed = False
-
-    def slot(self) -> AbstractAsyncContextManager[None]:
-        """Wait for a place to send from, and hold it: `async with transport.slot(): ...`."""
-        return self._slots
 
     async def send(self, request: Request) -> Response | Failure:
         """Send `request`; at most one copy of it reaches a server. Raises nothing but `CancelledError`."""

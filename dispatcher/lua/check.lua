@@ -1,27 +1,28 @@
 -- Judge a code against a verification, counting the try before comparing.
--- ARGV: name of this call, id, keyed hash of the code, tries allowed, ms to keep events
--- Returns {1 where it is right, the verification's status}, or {-1} where there is none, {-2} where the provider judges.
+-- ARGV: name of this call, id, keyed hash of the code, tries allowed
+-- Returns {1 where it is right, else 0; the verification's status}, {-1} where there is none, {-2, status} where the
+-- provider judges.
 local call, id, key, now = ARGV[1], ARGV[2], job_key(ARGV[2]), now_ms()
 local v = redis.call('HMGET', key, 'vs', 'vh', 've', 's', 'n', 'vc')
-local status, hash, expires = v[1], v[2], tonumber(v[3] or 0)
+local status, hash, expires, state = v[1], v[2], tonumber(v[3] or 0), v[4]
 if not status then return {-1} end
 
 local function become(to)
   redis.call('HSET', key, 'vs', to)
-  emit('verification.' .. to, {id = id, n = v[5]}, now, ARGV[5])
+  emit('verification.' .. to, id, v[5])
   return to
 end
 
-if status == 'pending' and (v[4] == 'failed' or v[4] == 'cancelled') then
+local waits = state == 'queued' or state == 'sending'
+if status == 'pending' and (state == 'failed' or state == 'cancelled') then
   status = become('cancelled')
-elseif status == 'pending' and v[4] == 'expired' then
-  status = become('expired')
-elseif status == 'pending' and expires <= now then
+elseif status == 'pending' and (state == 'expired' or (expires <= now and not waits)) then
+  -- A code that is still to be sent has all its life before it.
   status = become('expired')
 end
 if v[6] and string.match(v[6], '^%S+') == call then return {tonumber(string.match(v[6], '%S+$')), status} end
 if status ~= 'pending' then return {0, status} end
-local out = v[4] == 'sent' or v[4] == 'delivered'
+local out = state == 'sent' or state == 'delivered'
 if not hash and not out then return {0, status} end
 
 local tries, allowed = redis.call('HINCRBY', key, 'vt', 1), tonumber(ARGV[4])

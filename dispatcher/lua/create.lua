@@ -1,13 +1,14 @@
 -- Create jobs and their outbox entries, all or none.
--- ARGV: mode, provider, lane ("1" or ""), batch or "", ms to keep jobs, ms to keep events (unused here), then nine per job:
---       id, public part, private part, due ms or "", ms it is valid for or "", number hash or "", idempotency hash or "",
---       fingerprint, ms its code lives for or ""
--- Returns {"MODE", other}, {"CONFLICT", position, id}, or {"OK", now in ms, then for each job the id it has:
+-- ARGV: mode, what tells one hash key from another or "", provider, lane ("1" or ""), batch or "", ms to keep jobs; then
+--       nine per job: id, public part, private part, due ms or "", ms it is valid for or "", number hash or "",
+--       idempotency hash or "", fingerprint, ms its code lives for or ""
+-- Returns {"MODE", other}, {"KEY"}, {"CONFLICT", position, id}, or {"OK", now in ms, then for each job the id it has:
 --       its own, or that of the job made by the same idempotency key}.
 -- Creating an id that is there already changes nothing: a producer may repeat a call whose answer was lost.
-local mode, provider, lane, batch, keep = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local here = enter(mode)
-if here ~= mode then return {'MODE', here} end
+local FIRST, EACH = 7, 9
+local provider, lane, batch, keep = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local refused = stranger(ARGV[1], ARGV[2])
+if refused then return refused end
 
 local function made_by(idem)
   local known = redis.call('GET', 'd:k:' .. idem)
@@ -17,13 +18,13 @@ end
 -- Look first, so that a conflict leaves nothing behind.
 local now = now_ms()
 local answer, earlier = {'OK', int(now)}, {}
-for i = 7, #ARGV, 9 do
+for i = FIRST, #ARGV, EACH do
   local id, idem, fingerprint = ARGV[i], ARGV[i + 6], ARGV[i + 7]
   answer[#answer + 1] = id
   if idem ~= '' then
     local first, other = made_by(idem)
     if not first and earlier[idem] then first, other = earlier[idem].id, earlier[idem].fingerprint end
-    if first and other ~= fingerprint then return {'CONFLICT', (i - 7) / 9, first} end
+    if first and other ~= fingerprint then return {'CONFLICT', (i - FIRST) / EACH, first} end
     answer[#answer] = first or id
     earlier[idem] = earlier[idem] or {id = id, fingerprint = fingerprint}
   end
@@ -32,14 +33,13 @@ end
 local queue = lane == '1' and provider .. '.high' or provider
 redis.call('SADD', 'd:p', provider)
 local created = 0
-for i = 7, #ARGV, 9 do
+for i = FIRST, #ARGV, EACH do
   local id, due, valid, number, idem, code_ttl =
     ARGV[i], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6], tonumber(ARGV[i + 8])
-  local seen = answer[3 + (i - 7) / 9] ~= id
-  if idem ~= '' and not seen then
-    redis.call('SET', 'd:k:' .. idem, id .. ' ' .. ARGV[i + 7], 'PX', keep)
-  end
-  if not seen and redis.call('EXISTS', job_key(id)) == 0 then
+  if answer[3 + (i - FIRST) / EACH] == id and redis.call('EXISTS', job_key(id)) == 0 then
+    local begins = math.max(due or 0, now)
+    -- What finds a job is kept for as long as the job can be: it may wait long before its retention begins.
+    local found = int(begins - now + (valid or 0) + keep)
     local fields = {'d', ARGV[i + 1], 'x', ARGV[i + 2], 'p', provider, 's', 'queued', 'n', 1}
     local function add(name, value)
       fields[#fields + 1] = name
@@ -50,26 +50,26 @@ for i = 7, #ARGV, 9 do
     if batch ~= '' then add('b', batch) end
     if code_ttl then
       add('vs', 'pending')
-      add('ve', int((due or now) + code_ttl))
+      add('ve', int(begins + code_ttl))
     end
-    if due and due > now then
-      add('w', 'time ' .. int(due))
-      redis.call('ZADD', 'd:w:' .. queue, due, id)
+    if begins > now then
+      add('w', 'time ' .. int(begins))
+      redis.call('ZADD', 'd:w:' .. queue, begins, id)
     else
       redis.call('ZADD', 'd:o:' .. queue, now, id)
     end
     if valid then
-      local useless = math.max(due or 0, now) + valid
-      add('z', int(useless))
-      redis.call('ZADD', 'd:x', useless, id)
+      add('z', int(begins + valid))
+      redis.call('ZADD', 'd:x', begins + valid, id)
     end
     redis.call('HSET', job_key(id), unpack(fields))
     redis.call('ZADD', 'd:i:' .. provider .. ':queued', now, id)
     if batch ~= '' then redis.call('RPUSH', 'd:b:' .. batch .. ':j', id) end
+    if idem ~= '' then redis.call('SET', 'd:k:' .. idem, id .. ' ' .. ARGV[i + 7], 'PX', found) end
     if number ~= '' then
       redis.call('RPUSH', 'd:n:' .. number, id)
       redis.call('LTRIM', 'd:n:' .. number, -1000, -1)
-      redis.call('PEXPIRE', 'd:n:' .. number, keep)
+      if redis.call('PTTL', 'd:n:' .. number) < tonumber(found) then redis.call('PEXPIRE', 'd:n:' .. number, found) end
     end
     created = created + 1
   end

@@ -2,10 +2,13 @@
 -- ARGV: queue, how many at most
 -- Returns their ids.
 local queue, now = ARGV[1], now_ms()
-local ids = redis.call('ZRANGEBYSCORE', 'd:w:' .. queue, '-inf', now, 'LIMIT', 0, ARGV[2])
-for _, id in ipairs(ids) do
+local due = {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'd:w:' .. queue, '-inf', now, 'LIMIT', 0, ARGV[2])) do
   redis.call('ZREM', 'd:w:' .. queue, id)
-  redis.call('ZADD', 'd:o:' .. queue, now, id)
-  redis.call('HSET', job_key(id), 'w', 'worker 0')
+  if redis.call('HGET', job_key(id), 's') == 'queued' then
+    redis.call('ZADD', 'd:o:' .. queue, now, id)
+    redis.call('HDEL', job_key(id), 'w')
+    due[#due + 1] = id
+  end
 end
-return ids
+return due

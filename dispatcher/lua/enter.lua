@@ -1,4 +1,4 @@
--- Enter as one who serves or makes jobs of a mode.
--- ARGV: "sandbox" or "live"
--- Returns whose jobs this Redis holds.
-return enter(ARGV[1])
+-- Enter as one who serves jobs.
+-- ARGV: "sandbox" or "live"; what tells one hash key from another, or ""
+-- Returns {"OK"}, {"MODE", whose jobs this Redis holds} or {"KEY"}.
+return stranger(ARGV[1], ARGV[2]) or {'OK'}

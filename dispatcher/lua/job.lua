@@ -8,8 +8,10 @@
 -- and, where there is something to say:
 --   z  useless after this ms          w  "<reason> <ms>": what it waits for, and until when
 --   b  batch                          a  attempts
---   k  times taken without a claim    u  "<ms> <call>": in the hands of that call of take until then
---   f  fencing token: the call of claim  o  may it be repeated when its worker dies: never, once, always
+--   k  times taken without a claim    u  "<ms> <token>": in the hands of whoever took it, until then
+--   f  token it was claimed with      o  may it be repeated when its worker dies: never, once, always
+--   i  "1": an earlier try may have been taken, so that it never ends as if nothing had happened
+--   q  "1": its message was published again, so that its place in the queue says nothing
 --   t  tries: lines of "<ms> <provider> <outcome> <ref>"
 --   r  result, sealed                 c  price                m  provider's own reference
 --   e  failure, JSON                  y  receipt
@@ -24,8 +26,11 @@
 --   d:l           ids that are sending, by the ms their lease ends             d:x  ids by the ms they expire at
 --   d:b:<batch>   hash: jobs by state                                          d:b:<batch>:j  list of its ids
 --   d:n:<hash>    list of a number's job ids                                   d:k:<hash>     "<id> <fingerprint>"
---   d:e           the event stream                                             d:f            counts claims
---   d:mode        "sandbox" or "live"                                          d:a            accounts, by workers
+--   d:e           the event stream                                             d:et           the last entry trimmed
+--   d:mode        "sandbox" or "live"      d:hk  what tells one hash key from another      d:a  accounts, by workers
+
+-- Bytes of history, and of tries, beyond which the oldest are forgotten, but for the first line.
+local MOST_HISTORY, MOST_TRIES = 16384, 4096
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -37,10 +42,14 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
--- Whose jobs this Redis holds, "sandbox" or "live": the first to come decides.
-local function enter(mode)
+-- Whose jobs this Redis holds, and with which hash key: the first to come decides. False where all is well.
+local function stranger(mode, hash_key)
   redis.call('SET', 'd:mode', mode, 'NX')
-  return redis.call('GET', 'd:mode')
+  if hash_key ~= '' then redis.call('SET', 'd:hk', hash_key, 'NX') end
+  local here = redis.call('MGET', 'd:mode', 'd:hk')
+  if here[1] ~= mode then return {'MODE', here[1]} end
+  if hash_key ~= '' and here[2] ~= hash_key then return {'KEY'} end
+  return false
 end
 
 local function job_key(id)
@@ -52,25 +61,41 @@ local function queue_of(job)
 end
 
 local function load(id)
-  local v = redis.call('HMGET', job_key(id), 's', 'p', 'l', 'n', 'h', 'b', 'f', 'a', 'o', 'z', 'u', 'w')
+  local v = redis.call('HMGET', job_key(id), 's', 'p', 'l', 'n', 'h', 'b', 'f', 'a', 'o', 'z', 'i', 'q', 'k', 'u')
   if not v[1] then return nil end
-  return {
+  local job = {
     id = id, s = v[1], p = v[2], l = v[3], n = tonumber(v[4]), h = v[5], b = v[6], f = v[7],
-    a = tonumber(v[8] or 0), o = v[9], z = tonumber(v[10]), w = v[12],
-    u = tonumber(v[11] and string.match(v[11], '^%d+') or 0), taker = v[11] and string.match(v[11], '%S+$'),
+    a = tonumber(v[8] or 0), o = v[9], z = tonumber(v[10]), i = v[11], q = v[12], k = tonumber(v[13] or 0), held = 0,
   }
+  if v[14] then
+    local held, taker = string.match(v[14], '^(%d+) (%S+)$')
+    job.held, job.taker = tonumber(held), taker
+  end
+  return job
 end
 
--- Add a line to the history; `state` is the job's own unless it is moving.
+-- Add `line` to `lines`; of too many bytes the oldest are forgotten, but for the first line.
+local function added(lines, line, most)
+  if not lines or lines == '' then return line end
+  lines = lines .. '\n' .. line
+  while #lines > most do
+    local first = string.find(lines, '\n', 1, true)
+    local second = first and string.find(lines, '\n', first + 1, true)
+    if not second then return lines end
+    lines = string.sub(lines, 1, first) .. string.sub(lines, second + 1)
+  end
+  return lines
+end
+
+-- Add a line to the history, under the state the job is in.
 local function note(job, now, detail)
   job.n = job.n + 1
-  local line = int(now) .. ' ' .. job.s .. ' ' .. job.p .. ' ' .. detail
-  job.h = job.h == '' and line or job.h .. '\n' .. line
+  job.h = added(job.h, int(now) .. ' ' .. job.s .. ' ' .. job.p .. ' ' .. detail, MOST_HISTORY)
   redis.call('HSET', job_key(job.id), 's', job.s, 'n', job.n, 'h', job.h)
 end
 
-local function emit(event, job, now, events_kept)
-  redis.call('XADD', 'd:e', 'MINID', '~', int(now - events_kept), '*', 't', event, 'i', job.id, 'n', job.n)
+local function emit(event, id, n)
+  redis.call('XADD', 'd:e', '*', 't', event, 'i', id, 'n', n)
 end
 
 -- Take it out of every list of jobs that wait or run; the move that follows puts it where it belongs.
@@ -84,33 +109,45 @@ local function unlist(job)
   end
 end
 
--- Move a job; false where the state table forbids it. `kept` are the ms that settled jobs and events are kept.
-local function move(job, to, now, detail, kept)
+-- Count a move in the job's batch, which is kept for as long as its jobs: the last to settle starts its retention.
+local function count(batch, from, to, keep)
+  local key = 'd:b:' .. batch
+  redis.call('HINCRBY', key, from, -1)
+  redis.call('HINCRBY', key, to, 1)
+  local busy = redis.call('HMGET', key, 'queued', 'sending')
+  for _, one in ipairs({key, key .. ':j'}) do
+    if tonumber(busy[1] or 0) + tonumber(busy[2] or 0) == 0 then
+      redis.call('PEXPIRE', one, keep)
+    else
+      redis.call('PERSIST', one)
+    end
+  end
+end
+
+-- Move a job; answers the state it is in then, false where the state table forbids the move. A job of which an earlier
+-- try may have been taken ends as that try left it. `keep` is how many ms settled jobs are kept.
+local function move(job, to, now, detail, keep)
+  if job.i and (to == 'failed' or to == 'expired' or to == 'cancelled') then
+    to, detail = 'unknown', detail .. '; an earlier try may have been taken'
+  end
   if not (MOVES[job.s] and MOVES[job.s][to]) then return false end
   unlist(job)
   redis.call('ZREM', 'd:i:' .. job.p .. ':' .. job.s, job.id)
   redis.call('ZADD', 'd:i:' .. job.p .. ':' .. to, now, job.id)
-  if job.b then
-    redis.call('HINCRBY', 'd:b:' .. job.b, job.s, -1)
-    redis.call('HINCRBY', 'd:b:' .. job.b, to, 1)
-  end
+  if job.b then count(job.b, job.s, to, keep) end
   local was = job.s
   job.s = to
   note(job, now, detail)
   redis.call('HDEL', job_key(job.id), 'w', 'u')
   if GOOD[to] then redis.call('HDEL', job_key(job.id), 'e') end
   if SETTLED[to] then
-    redis.call('PEXPIRE', job_key(job.id), kept.jobs)
-    if job.b then
-      redis.call('PEXPIRE', 'd:b:' .. job.b, kept.jobs)
-      redis.call('PEXPIRE', 'd:b:' .. job.b .. ':j', kept.jobs)
-    end
-    emit('job.' .. to, job, now, kept.events)
+    redis.call('PEXPIRE', job_key(job.id), keep)
+    emit('job.' .. to, job.id, job.n)
   elseif SETTLED[was] then
     redis.call('PERSIST', job_key(job.id))
   end
   if to == 'queued' and job.z then redis.call('ZADD', 'd:x', job.z, job.id) end
-  return true
+  return to
 end
 
 -- Let a queued job wait until `due`, for `reason`; the clock brings it back.
@@ -121,9 +158,8 @@ local function park(job, reason, due)
   redis.call('HDEL', job_key(job.id), 'u', 'k')
 end
 
--- Settled without the provider: expired, cancelled, or failed before any request.
-local function fail(job, to, now, detail, kind, code, kept)
-  if not move(job, to, now, detail, kept) then return false end
+-- End a job without asking the provider.
+local function fail(job, to, now, detail, kind, code, keep)
+  if not move(job, to, now, detail, keep) then return end
   redis.call('HSET', job_key(job.id), 'e', cjson.encode({kind = kind, code = code, message = detail}))
-  return true
 end

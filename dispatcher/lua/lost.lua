@@ -20,14 +20,16 @@ end
 if passed > 0 then redis.call('HSET', 'd:g:' .. queue, '0', int(passed)) end
 
 local ids = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'd:o:' .. queue, '-inf', now - after, 'LIMIT', 0, ARGV[4])) do
-  local job = load(id)
+local old = redis.call('ZRANGEBYSCORE', 'd:o:' .. queue, '-inf', now - after, 'WITHSCORES', 'LIMIT', 0, ARGV[4])
+for i = 1, #old, 2 do
+  local job = load(old[i])
   if not job then
-    redis.call('ZREM', 'd:o:' .. queue, id)
-  elseif job.u <= now and (empty or tonumber(redis.call('ZSCORE', 'd:o:' .. queue, id)) < passed) then
-    redis.call('ZADD', 'd:o:' .. queue, now, id)
+    redis.call('ZREM', 'd:o:' .. queue, old[i])
+  elseif job.held <= now and (empty or tonumber(old[i + 1]) < passed) then
+    redis.call('ZADD', 'd:o:' .. queue, now, job.id)
+    redis.call('HSET', job_key(job.id), 'q', '1')
     note(job, now, 'its message was lost and is published again')
-    ids[#ids + 1] = id
+    ids[#ids + 1] = job.id
   end
 end
 return ids

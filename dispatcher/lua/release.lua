@@ -1,6 +1,12 @@
 -- Give jobs back that were taken and not claimed, as if they had never been.
--- ARGV: the ids
-for i = 1, #ARGV do
-  if redis.call('HGET', job_key(ARGV[i]), 's') == 'queued' then redis.call('HDEL', job_key(ARGV[i]), 'k', 'u') end
+-- ARGV: the taker's token, then the ids
+-- Returns the ids that were given back.
+local released = {}
+for i = 2, #ARGV do
+  local job = load(ARGV[i])
+  if job and job.s == 'queued' and job.taker == ARGV[1] then
+    redis.call('HDEL', job_key(job.id), 'k', 'u')
+    released[#released + 1] = job.id
+  end
 end
-return #ARGV
+return released

@@ -1,7 +1,7 @@
 -- End the leases of dead workers and the time of what was not sent in time; forget what retention has passed for.
 -- ARGV: ms to keep jobs, ms to keep events, how many of each at most
 -- Returns how many leases ended and how many jobs expired.
-local kept, most = {jobs = ARGV[1], events = ARGV[2]}, ARGV[3]
+local keep, events_kept, most = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local now = now_ms()
 
 local ended = redis.call('ZRANGEBYSCORE', 'd:l', '-inf', now, 'LIMIT', 0, most)
@@ -9,10 +9,11 @@ for _, id in ipairs(ended) do
   local job = load(id)
   if job and job.s == 'sending' then
     if job.o == 'always' or (job.o == 'once' and job.a <= 1) then
-      move(job, 'queued', now, 'its worker died; asking again is harmless', kept)
+      move(job, 'queued', now, 'its worker died; asking again is harmless', keep)
+      redis.call('HSET', job_key(id), 'i', '1')
       park(job, 'retry', now)
     else
-      move(job, 'unknown', now, 'its worker died while the request may have been on the wire', kept)
+      move(job, 'unknown', now, 'its worker died while the request may have been on the wire', keep)
     end
   end
   redis.call('ZREM', 'd:l', id)
@@ -21,13 +22,21 @@ end
 local expired = redis.call('ZRANGEBYSCORE', 'd:x', '-inf', now, 'LIMIT', 0, most)
 for _, id in ipairs(expired) do
   local job = load(id)
-  if job and job.s == 'queued' then fail(job, 'expired', now, 'its time passed before it was sent', 'expired', '', kept) end
+  if job and job.s == 'queued' then fail(job, 'expired', now, 'its time passed before it was sent', 'expired', '', keep) end
   redis.call('ZREM', 'd:x', id)
 end
 
 for _, provider in ipairs(redis.call('SMEMBERS', 'd:p')) do
   for state in pairs(SETTLED) do
-    redis.call('ZREMRANGEBYSCORE', 'd:i:' .. provider .. ':' .. state, '-inf', '(' .. int(now - kept.jobs))
+    redis.call('ZREMRANGEBYSCORE', 'd:i:' .. provider .. ':' .. state, '-inf', '(' .. int(now - keep))
   end
+end
+
+-- The last entry thrown away is remembered, so that a reader can be told that it missed something.
+local oldest = int(now - events_kept)
+local gone = redis.call('XREVRANGE', 'd:e', '(' .. oldest .. '-0', '-', 'COUNT', 1)
+if gone[1] then
+  redis.call('SET', 'd:et', gone[1][1])
+  redis.call('XTRIM', 'd:e', 'MINID', oldest)
 end
 return {#ended, #expired}

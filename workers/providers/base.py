@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -23,6 +24,11 @@ from dispatcher.outcomes import Failure, FailureKind, Outcome
 
 if TYPE_CHECKING:
     from dispatcher.jobs import Work
+
+
+#: Seconds that a vendor may ask us to wait, and digits that make sense for that.
+_HOUR: Final = 3600.0
+_DIGITS: Final = 10
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,9 +56,9 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
         return f"Response({self.status}, {len(self.body)} bytes)"
 
     def retry_after(self) -> float | None:
-        """Return the seconds of `Retry-After`; None where it is absent or a date (no vendor documents one)."""
-        value = self.headers.get("retry-after", "")
-        return float(value) if value.isdigit() else None
+        """Return the seconds of `Retry-After`, an hour at most; None where it is absent or a date."""
+        value = self.headers.get("retry-after", "").strip()
+        return min(float(value), _HOUR) if value.isascii() and value.isdigit() and len(value) < _DIGITS else None
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,10 +151,11 @@ class Adapter(ABC):
                 raise ConfigurationError(
                     f"{setting(account, field)} is not set; account {account!r} ({self.name}) cannot work without it"
                 )
-        self.origin = settings.get("base_url") or self.base_url
-        if not self.origin.startswith(("https://", "http://")):
-            raise ConfigurationError(f"{setting(account, 'base_url')} {self.origin!r} is no http(s) origin")
-        self.origin = self.origin.rstrip("/")
+        self.origin = (settings.get("base_url") or self.base_url).rstrip("/")
+        if not _is_origin(self.origin):
+            raise ConfigurationError(
+                f"{setting(account, 'base_url')} is no origin; write scheme and host only, like {self.base_url}"
+            )
 
     @abstractmethod
     def build(self, jobs: Sequence[Work]) -> Plan:
@@ -192,6 +199,20 @@ def refused_arguments(declared: Mapping[str, Argument], given: Mapping[str, Any]
         except (TypeError, ValueError) as error:
             return Failure(kind=FailureKind.INVALID, code=name, message=f"{name}: {error}")
     return None
+
+
+def _is_origin(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return (
+        parts.scheme in {"https", "http"}
+        and bool(parts.hostname)
+        and url == f"{parts.scheme}://{parts.netloc}"
+        and "@" not in url
+    )
 
 
 def setting(account: str, field: str) -> str:

@@ -247,7 +247,7 @@ def _output(response: Response, *, read: bool) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError, TypeError, KeyError):
         return _not_its_words(response, read=read)
     error = _one(output.get("error")) if isinstance(output, dict) else None
-    if error is not None:
+    if error:
         return _failure(str(error))
     return output if response.status < _ERRORS else _not_its_words(response, read=read)
 
@@ -299,10 +299,11 @@ def _by_number(output: Any, jobs: tuple[Work, ...]) -> dict[str, Outcome]:
 
 
 def _row(row: dict[str, Any] | None, job: Work) -> Outcome:
-    if row is None or "@response" not in row:
+    response = row.get("@response") if row else None
+    if row is None or not isinstance(response, str):
         return _lost("word on this number")
-    if row["@response"] != "OK":
-        return _failure(str(row["@response"]))
+    if response != "OK":
+        return _failure(response)
     if not isinstance(job.request, Verify):
         return Accepted()
     code = row.get("@code")
