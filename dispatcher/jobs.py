@@ -157,8 +157,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise InvalidRequest(
                 "metadata", f"is over {_MAX_METADATA} bytes as JSON; keep a key here, the rest with you"
             )
-        _check_seconds("valid_for", self.valid_for, 30 * 86400)
         _check_seconds("code_ttl", self.code_ttl, 86400)
+        _check_seconds("valid_for", self.valid_for, 30 * 86400)
 
 
 class Message(msgspec.Struct, frozen=True):

@@ -79,6 +79,10 @@ class Taken(msgspec.Struct, frozen=True):
     suspects: list[str]
     idle: list[tuple[str, str]]
 
+    def __repr__(self) -> str:
+        """Leave the records out: without a key they are in clear."""
+        return f"Taken({len(self.records)} jobs)"
+
 
 class Advance(msgspec.Struct, frozen=True, kw_only=True):
     """One move to be written.
@@ -98,6 +102,10 @@ class Advance(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds that a verification's code lives from this move on.
     code_ttl: float | None = None
     fields: Mapping[str, bytes | str | int] = {}
+
+    def __repr__(self) -> str:
+        """Leave the fields out: they may hold a result."""
+        return f"Advance({self.id} to {self.state})"
 
 
 @cache
@@ -142,7 +150,9 @@ class Calls:
 
     def take(self, token: str, ids: Sequence[str], *, alone: bool = False) -> Call[Taken]:
         """Take the queued jobs among `ids` into the hands of `token`, for as long as a lease; suspects only `alone`."""
-        return Call(script("take"), [token, "1" if alone else "", self._lease, self._keep, *ids], _read_taken)
+        # Each once: named twice, a job would be found in the own hands and sent twice.
+        unique = dict.fromkeys(ids)
+        return Call(script("take"), [token, "1" if alone else "", self._lease, self._keep, *unique], _read_taken)
 
     def release(self, token: str, ids: Sequence[str]) -> Call[list[str]]:
         """Give back what `token` took and did not claim; answers what that was."""

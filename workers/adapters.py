@@ -37,7 +37,7 @@ def configured(settings: Settings) -> list[str]:
 
 def adapter(settings: Settings, account: str) -> Adapter:
     """Return the adapter of one account. Raises `ConfigurationError` naming the setting at fault."""
-    own = settings.account(account)
+    own = {field: value for field, value in settings.account(account).items() if value}
     name = own.get("adapter", account)
     found = available().get(name)
     if found is None:

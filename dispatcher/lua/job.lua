@@ -44,11 +44,11 @@ end
 
 -- Whose jobs this Redis holds, and with which hash key: the first to come decides. False where all is well.
 local function stranger(mode, hash_key)
-  redis.call('SET', 'd:mode', mode, 'NX')
-  if hash_key ~= '' then redis.call('SET', 'd:hk', hash_key, 'NX') end
   local here = redis.call('MGET', 'd:mode', 'd:hk')
-  if here[1] ~= mode then return {'MODE', here[1]} end
-  if hash_key ~= '' and here[2] ~= hash_key then return {'KEY'} end
+  if here[1] and here[1] ~= mode then return {'MODE', here[1]} end
+  if here[2] and hash_key ~= '' and here[2] ~= hash_key then return {'KEY'} end
+  if not here[1] then redis.call('SET', 'd:mode', mode) end
+  if not here[2] and hash_key ~= '' then redis.call('SET', 'd:hk', hash_key) end
   return false
 end
 

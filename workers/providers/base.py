@@ -11,6 +11,7 @@ bad for others; the code of a verification may be the provider's to make, to che
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 #: Seconds that a vendor may ask us to wait, and digits that make sense for that.
 _HOUR: Final = 3600.0
 _DIGITS: Final = 10
+
+_ORIGIN: Final = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]+)?")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,17 +205,12 @@ def refused_arguments(declared: Mapping[str, Argument], given: Mapping[str, Any]
 
 
 def _is_origin(url: str) -> bool:
+    """Say whether `url` is a scheme, a host and perhaps a port: no user, no path, nothing that may hold a secret."""
     try:
-        parts = urlsplit(url)
-        _ = parts.port
+        port = urlsplit(url).port
     except ValueError:
         return False
-    return (
-        parts.scheme in {"https", "http"}
-        and bool(parts.hostname)
-        and url == f"{parts.scheme}://{parts.netloc}"
-        and "@" not in url
-    )
+    return port != 0 and _ORIGIN.fullmatch(url) is not None
 
 
 def setting(account: str, field: str) -> str:
