@@ -37,7 +37,7 @@ def configured(settings: Settings) -> list[str]:
 
 def adapter(settings: Settings, account: str) -> Adapter:
     """Return the adapter of one account. Raises `ConfigurationError` naming the setting at fault."""
-    own = {field: value for field, value in settings.account(account).items() if value}
+    own = settings.account(account)
     name = own.get("adapter", account)
     found = available().get(name)
     if found is None:
@@ -71,12 +71,13 @@ def described(one: Adapter, *, sandbox: bool) -> Account:
 
 def _in_sandbox(settings: Settings, found: type[Adapter], own: dict[str, str]) -> dict[str, str]:
     """Give an account without credentials the sandbox's, and every one its address."""
-    if "base_url" not in own and not settings.sandbox_url:
+    address = own.get("base_url") or settings.sandbox_url
+    if not address:
         raise ConfigurationError(
             "DISPATCHER_SANDBOX is on and DISPATCHER_SANDBOX_URL is not set; start `dispatcher sandbox`, give its URL"
         )
     credentials = {} if any(own.get(field) for field in found.required) else found.sandbox
-    return {"base_url": settings.sandbox_url, **credentials, **own}
+    return {**credentials, **own, "base_url": address}
 
 
 def _check(account: str, own: dict[str, str], found: type[Adapter]) -> None:

@@ -156,8 +156,9 @@ class TextGoto(Adapter):
     def validate(self, job: Work) -> Failure | None:
         """Refuse, beside the usual, an opt-out of nobody."""
         refused = super().validate(job)
-        if refused is None and job.operation == "optout.add" and not _arguments(job):
-            return Failure(kind=FailureKind.INVALID, code="number", message="number is missing: whom to leave alone")
+        if refused is None and job.operation == "optout.add" and not 1 <= len(_stops(job)) <= _STOP_LIMIT:
+            message = f"number is missing, or there are more than {_STOP_LIMIT}: whom to leave alone"
+            return Failure(kind=FailureKind.INVALID, code="number", message=message)
         return refused
 
     def build(self, jobs: Sequence[Work]) -> Plan:
@@ -196,8 +197,11 @@ class TextGoto(Adapter):
         return Group(request=request, jobs=jobs, cost={"post": 1, kind: len(jobs)})
 
 
-def _arguments(job: Work) -> dict[str, Any]:
-    return job.request.arguments if isinstance(job.request, OperationRequest) else {}
+def _stops(job: Work) -> list[str]:
+    """Return the numbers to stop, named one by one or together."""
+    arguments = job.request.arguments if isinstance(job.request, OperationRequest) else {}
+    one = [_number(arguments["number"])] if "number" in arguments else []
+    return one + (_numbers(arguments["numbers"]) if "numbers" in arguments else [])
 
 
 def _same_text(job: Work) -> tuple[str, str, str]:
@@ -227,9 +231,7 @@ def _body(jobs: tuple[Work, ...]) -> tuple[str, dict[str, Any]]:
         return "HLR", {"number": [_msisdn(request.to)]}
     arguments = request.arguments
     if jobs[0].operation == "optout.add":
-        numbers = [arguments["number"]] if "number" in arguments else []
-        everyone = [*map(_number, numbers), *_numbers(arguments["numbers"])] if "numbers" in arguments else numbers
-        return "STOP_MSISDNS", {"msisdn": [_msisdn(one) for one in everyone]}
+        return "STOP_MSISDNS", {"msisdn": [_msisdn(one) for one in _stops(jobs[0])]}
     if jobs[0].operation == "list.append":
         return "APPEND_LIST", {"list": arguments["list"], "phone": _msisdn(_number(arguments["number"]))}
     # GET_BALANCE is the section's title, CHECK_BALANCE the action; "this function requires no body".
@@ -244,7 +246,7 @@ def _output(response: Response, *, read: bool) -> Any:
     """Return `output` itself, or what went wrong with the request as a whole; `read` says that it changes nothing."""
     try:
         output = msgspec.json.decode(response.body)["output"]
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, KeyError):
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, KeyError, RecursionError):
         return _not_its_words(response, read=read)
     error = _one(output.get("error")) if isinstance(output, dict) else None
     if error:
@@ -313,9 +315,10 @@ def _row(row: dict[str, Any] | None, job: Work) -> Outcome:
 
 def _decimal(value: Any) -> str | None:
     try:
-        return str(Decimal(str(value)))
+        number = Decimal(str(value))
     except InvalidOperation:
         return None
+    return str(number) if number.is_finite() else None
 
 
 def _balance(output: Any) -> Outcome:
@@ -334,7 +337,7 @@ def _lookup(output: Any) -> Outcome:
         return _lost("hlr")
     code = str(hlr["error_code"])
     if code == "DELIVRD":
-        return Found(result={**hlr, "ported": hlr.get("ported") == "true", "roaming": hlr.get("roaming") == "true"})
+        return Found(result=hlr | {field: str(hlr.get(field)).lower() == "true" for field in ("ported", "roaming")})
     permanent = hlr.get("is_perm_err") == "1"
     kind = FailureKind.INVALID if permanent else FailureKind.NOT_SENT
     return Failure(kind=kind, code=code, message=f"the register answered {code}")
@@ -348,6 +351,8 @@ def _added(output: Any) -> Outcome:
 
 def _stopped(output: Any) -> Outcome:
     """*Inferred*: no answer is shown; any that is no error is taken for done, since asking again is harmless."""
+    if isinstance(output, str) and output.strip() in _TOKENS:
+        return _failure(output)
     rows = _many(output.get("msg")) if isinstance(output, dict) else []
     bad = [str(row["@response"]) for row in rows if isinstance(row, dict) and row.get("@response", "OK") != "OK"]
     return _failure(bad[0]) if bad else Found(result={"stopped": True})
