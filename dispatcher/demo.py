@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.rule import Rule
 from rich.table import Table
+from rich.text import Text
 
 from dispatcher.client import Dispatcher
 from dispatcher.embedded import DataFolder, EmbeddedServer, free_port, spawn, stop
@@ -234,7 +235,7 @@ class Demo:
             table.add_column(column, no_wrap=True, width=width)
         table.add_column("last", no_wrap=True, ratio=1)
         for name, job in zip(self._named, jobs, strict=False):
-            table.add_row(name, job.to, state_text(job.state), str(job.attempts or ""), job.history[-1].detail)
+            table.add_row(name, job.to, state_text(job.state), str(job.attempts or ""), Text(job.history[-1].detail))
         return table
 
     def _tell_moves(self, jobs: list[Job]) -> list[Job]:

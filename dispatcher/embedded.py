@@ -135,6 +135,8 @@ class EmbeddedServer:
             with contextlib.suppress(redis.RedisError):
                 # Another server may have the port, and answer.
                 if client.info("server")["process_id"] == self.process.pid:
+                    # Told apart before its file is loaded, it answers this only afterwards.
+                    client.ping()
                     client.close()
                     return
             time.sleep(0.02)

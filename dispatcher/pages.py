@@ -11,6 +11,7 @@ from rich.text import Text
 
 from dispatcher.accounts import Account
 from dispatcher.jobs import Job, Waiting
+from dispatcher.privacy import one_line
 from dispatcher.states import State
 
 #: The colour of each state: what is well, what is under way, what wants a look.
@@ -43,7 +44,7 @@ def line(job: Job) -> str:
         words.append(f"- {job.failure.kind}: {job.failure.message}")
     if job.verification:
         words.append(f"[{job.verification.status}]")
-    return " ".join(words)
+    return one_line(" ".join(words))
 
 
 def print_job(job: Job) -> None:
@@ -52,7 +53,8 @@ def print_job(job: Job) -> None:
     facts = Table.grid(padding=(0, 2))
     for name, value in _facts(job):
         if value:
-            facts.add_row(Text(name, "dim"), value)
+            # What others wrote is shown as it is: brackets in it are no markup.
+            facts.add_row(Text(name, "dim"), value if isinstance(value, Text) else Text(value))
     console.print(facts)
     console.print(timeline(job))
 
@@ -95,7 +97,7 @@ def timeline(job: Job) -> Table:
     table = Table.grid(padding=(0, 2))
     for entry in job.history:
         passed = (entry.at - job.created_at).total_seconds()
-        table.add_row(Text(f"{passed:8.3f} s", "dim"), state_text(entry.state), entry.detail)
+        table.add_row(Text(f"{passed:8.3f} s", "dim"), state_text(entry.state), Text(one_line(entry.detail)))
     return table
 
 
@@ -108,7 +110,8 @@ def print_jobs(jobs: Iterable[Job]) -> None:
     for job in jobs:
         why = job.failure.message if job.failure else f"waits for {job.waiting.reason}" if job.waiting else ""
         updated = f"{job.updated_at:%m-%d %H:%M:%S}"
-        table.add_row(job.id, state_text(job.state), job.provider, job.operation, job.to, updated, why)
+        words = (job.provider, job.operation, job.to, updated, why)
+        table.add_row(job.id, state_text(job.state), *map(Text, words))
     _console().print(table)
 
 

@@ -92,6 +92,11 @@ def _masked(found: re.Match[str], digits: int) -> str:
     return words if harmless else f"***{words[-2:]}"
 
 
+def one_line(text: str) -> str:
+    """Return `text` on one line, without what could move a terminal's cursor."""
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
+
+
 def mask_text(text: str) -> str:
     """Return what may be shown of a message's text: how long it is."""
     return f"[{len(text)} characters]" if text else ""

@@ -33,7 +33,7 @@ from dispatcher.jobs import (
     moment,
 )
 from dispatcher.outcomes import Failure
-from dispatcher.privacy import Sealer, mask_digits, mask_numbers, mask_text
+from dispatcher.privacy import Sealer, mask_digits, mask_numbers, mask_text, one_line
 from dispatcher.states import FINAL, State
 from dispatcher.text import segments
 
@@ -177,13 +177,13 @@ def job(id_: str, fields: Mapping[bytes, bytes], sealer: Sealer, now: int, *, re
 
 def encode_failure(failure: Failure) -> bytes:
     """Return a failure as it is kept: the vendor's words without any number that may be in them."""
-    words = mask_digits(failure.message)[:_WORDS]
-    return msgspec.json.encode(msgspec.structs.replace(failure, code=line(failure.code), message=words))
+    told = msgspec.structs.replace(failure, code=line(failure.code), message=line(failure.message))
+    return msgspec.json.encode(told)
 
 
 def line(words: str) -> str:
-    """Return words that fit into one line of a history: masked, short, without a line break."""
-    return mask_digits(" ".join(words.split()))[:_WORDS]
+    """Return words that fit into one line of a history: masked, short, printable."""
+    return mask_digits(one_line(words))[:_WORDS]
 
 
 def masked(value: Any) -> Any:

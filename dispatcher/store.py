@@ -154,6 +154,14 @@ class Calls:
         unique = dict.fromkeys(ids)
         return Call(script("take"), [token, "1" if alone else "", self._lease, self._keep, *unique], _read_taken)
 
+    def touch(self, ids: Sequence[str]) -> Call[int]:
+        """Say that a message with these jobs waits in a live worker's hands, so that nobody takes it for lost."""
+        return Call(script("touch"), list(ids), int)
+
+    def absolve(self, token: str, ids: Sequence[str]) -> Call[int]:
+        """Forget that earlier holders died of what `token` took and found harmless."""
+        return Call(script("absolve"), [token, *ids], int)
+
     def release(self, token: str, ids: Sequence[str]) -> Call[list[str]]:
         """Give back what `token` took and did not claim; answers what that was."""
         return Call(script("release"), [token, *ids], _decoded)

@@ -51,7 +51,7 @@ def execute(self: Any, ids: list[str]) -> str:
     """Execute jobs by their ids; the result is a short word for Flower, the truth is in the job store."""
     here = runtime()
     queue = (self.request.delivery_info or {}).get("routing_key") or ""
-    return here.run(here.execution.execute(ids, high=is_high(queue)))
+    return here.run(here.execution.execute(ids, queue))
 
 
 @celeryd_init.connect(sender=None, weak=False)

@@ -8,11 +8,13 @@ table in the store's scripts allows or refuses each move.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -22,10 +24,10 @@ from dispatcher import records
 from dispatcher.errors import ConfigurationError, InvalidRequest, StoreUnavailable
 from dispatcher.jobs import Lane, Work
 from dispatcher.outcomes import Accepted, Checked, Failure, FailureKind, Found, Outcome
-from dispatcher.queues import queue_name
+from dispatcher.queues import is_high, queue_name
 from dispatcher.settings import Settings
 from dispatcher.states import State
-from dispatcher.store import Advance, Call, Calls, call_name
+from dispatcher.store import Advance, Call, Calls, Taken, call_name
 from workers import policy
 from workers.lanes import Places
 from workers.limits import GOOD_FOR, Later, Limiter
@@ -58,10 +60,11 @@ class Sender(Protocol):
 
 
 class Hand(msgspec.Struct, frozen=True):
-    """The jobs that one message put into our hands, under the token they are known by."""
+    """The jobs that one message put into our hands, under the token they are known by; some may go back."""
 
     token: str
-    jobs: list[Work]
+    jobs: list[Work] = []
+    back: list[Work] = []
 
 
 class Execution:
@@ -104,64 +107,82 @@ class Execution:
         """Claim nothing any more: what is on the wire is brought to its end, the rest goes back to its queue."""
         self._stopping = True
 
-    async def execute(self, ids: Sequence[str], *, high: bool = False) -> str:
-        """Execute the jobs of one message; return a short word for whoever watches, such as "sent"."""
-        async with self._room.take(len(ids), high=high):
-            words, suspects = await self._taken(ids, alone=False)
-        for id_ in suspects:
-            # Whoever had it died: should it kill us too, it shall take nothing else of this kind along.
-            async with self._alone:
-                words += (await self._taken([id_], alone=True))[0]
+    async def execute(self, ids: Sequence[str], queue: str) -> str:
+        """Execute the jobs of one message from `queue`; return a short word for whoever watches, such as "sent"."""
+        async with self._held(ids), self._room.take(len(ids), high=is_high(queue)):
+            if self._stopping:
+                await self._publish(queue, list(ids))
+                return summary([State.QUEUED] * len(ids))
+            words, suspects = await self._taken(ids)
+        for more in await asyncio.gather(*map(self._suspect, suspects)):
+            words += more
         return summary(words)
 
-    async def _taken(self, ids: Sequence[str], *, alone: bool) -> tuple[list[str], list[str]]:
-        """Take jobs and bring them to an end; answer a word for each, and those that must be taken alone."""
+    async def _taken(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Take jobs and bring them to an end; answer a word for each, and the suspects that were left."""
         token = call_name()
-        taken = await self._store.run(self._calls.take(token, ids, alone=alone))
-        words = [state for _, state in taken.idle]
-        try:
-            hand = Hand(token, [])
-            for raw in taken.records:
-                words += await self._open(raw, hand)
-            words += await self._execute(hand)
-        except StoreUnavailable:
-            # Nobody's death: it shall not count as one. Any other error counts, so that it does not come back for ever.
-            await self._persist(self._calls.release(token, [raw[0].decode() for raw in taken.records]))
-            raise
-        return words, taken.suspects
+        async with self._given_back(token, ids):
+            taken = await self._store.run(self._calls.take(token, ids))
+            hand, words = await self._open(token, taken)
+            return words + await self._execute(hand, self._plan(hand.jobs)), taken.suspects
 
-    async def _execute(self, hand: Hand) -> list[str]:
-        """Group the jobs into requests and take each along its road."""
-        plan = self._plan(hand.jobs)
+    async def _suspect(self, id_: str) -> list[str]:
+        """Do the same for one job whose holder died: should it kill us too, it takes nothing of its kind along."""
+        token = call_name()
+        async with self._given_back(token, [id_]):
+            async with self._alone:
+                taken = await self._store.run(self._calls.take(token, [id_], alone=True))
+                hand, words = await self._open(token, taken)
+                plan = self._plan(hand.jobs)
+                await self._store.run(self._calls.absolve(token, [id_]))
+            return words + await self._execute(hand, plan)
+
+    async def _execute(self, hand: Hand, plan: Plan) -> list[str]:
+        """Refuse what can never work, and take each request along its road."""
         words = []
         for id_, failure in plan.refused.items():
             words.append(await self._refuse(id_, failure))
         # None is cancelled for another's error: cancelling a send in the middle would make it unknown.
-        roads = (self._request(hand.token, group) for group in plan.groups)
+        roads = (self._request(hand, group) for group in plan.groups)
         ends = await asyncio.gather(*roads, return_exceptions=True)
-        for end in ends:
-            if isinstance(end, BaseException):
+        words += await self._hand_back(hand)
+        for group, end in zip(plan.groups, ends, strict=True):
+            if isinstance(end, StoreUnavailable) or not isinstance(end, list | Exception):
                 raise end
-            words += end
+            words += end if isinstance(end, list) else await self._give_up(group, end)
         return words
 
-    async def _request(self, token: str, group: Group) -> list[str]:
+    async def _give_up(self, group: Group, error: Exception) -> list[str]:
+        """End what an error of ours kept from being claimed; what was claimed ends with its lease."""
+        log.error("a request to %s could not be made: %s", group.jobs[0].provider, error.__class__.__name__)
+        failure = _internal(f"the request could not be made: {error.__class__.__name__}")
+        return [await self._refuse(job.id, failure) for job in group.jobs]
+
+    async def _request(self, hand: Hand, group: Group) -> list[str]:
         """Take one request along the road: permit, claim, send, outcomes."""
         async with self._connections.take(high=group.jobs[0].lane == Lane.HIGH):
             if self._stopping:
-                return await self._hand_back(token, group)
+                hand.back.extend(group.jobs)
+                return []
             later = await self._permit(group)
             if later is not None:
                 return await self._park([job.id for job in group.jobs], later.reason, later.delay)
-            claimed, words = await self._claim(token, group)
+            claimed, words = await self._claim(hand.token, group)
             if claimed is None:
                 return words
             answer = await self._transport.send(claimed.request)
-        return words + await self._write(token, claimed.jobs, self._read(answer, claimed))
+        return words + await self._write(hand.token, claimed.jobs, self._read(answer, claimed))
 
     # -- the steps, in order -----------------------------------------------------------------------------------------
 
-    async def _open(self, raw: list[bytes], hand: Hand) -> list[str]:
+    async def _open(self, token: str, taken: Taken) -> tuple[Hand, list[str]]:
+        """Put the taken jobs into our hand; answer a word for each that is not there."""
+        hand, words = Hand(token), [state for _, state in taken.idle]
+        for raw in taken.records:
+            words += await self._open_one(raw, hand)
+        return hand, words
+
+    async def _open_one(self, raw: list[bytes], hand: Hand) -> list[str]:
         """Put a taken job into our hand, or end it, or leave it to others; answer a word where it is not ours to do."""
         id_ = raw[0].decode()
         try:
@@ -290,11 +311,43 @@ class Execution:
         states = await self._persist(self._calls.advance(moves))
         return list(map(_word, moves, states))
 
-    async def _hand_back(self, token: str, group: Group) -> list[str]:
-        """Give jobs to another worker, since this one stops."""
-        back = await self._store.run(self._calls.release(token, [job.id for job in group.jobs]))
-        await self._publish(queue_name(group.jobs[0].provider, group.jobs[0].lane), back)
-        return [State.QUEUED.value] * len(group.jobs)
+    async def _hand_back(self, hand: Hand) -> list[str]:
+        """Give what was not sent to another worker, since this one stops."""
+        queues: dict[str, list[str]] = {}
+        for job in hand.back:
+            queues.setdefault(queue_name(job.provider, job.lane), []).append(job.id)
+        for queue, ids in queues.items():
+            await self._publish(queue, await self._store.run(self._calls.release(hand.token, ids)))
+        return [State.QUEUED] * len(hand.back)
+
+    @asynccontextmanager
+    async def _given_back(self, token: str, ids: Sequence[str]) -> AsyncIterator[None]:
+        """Give jobs back when Redis is away: that was nobody's death and shall not count as one.
+
+        Any other error counts, so that it does not come back for ever.
+        """
+        try:
+            yield
+        except StoreUnavailable:
+            await self._persist(self._calls.release(token, ids))
+            raise
+
+    @asynccontextmanager
+    async def _held(self, ids: Sequence[str]) -> AsyncIterator[None]:
+        """Keep the jobs of a message that waits for room from being taken for lost."""
+
+        async def touch() -> None:
+            while True:
+                await asyncio.sleep(self._settings.lost_after / 3)
+                with contextlib.suppress(StoreUnavailable):
+                    await self._store.run(self._calls.touch(ids))
+
+        touching = asyncio.create_task(touch())
+        try:
+            yield
+        finally:
+            touching.cancel()
+            await asyncio.wait([touching])
 
     async def _persist(self, call: Call[T]) -> T:
         """Make a call that says what has happened already: give up only when nobody would believe it any more."""

@@ -11,7 +11,7 @@
 --   k  times taken without a claim    u  "<ms> <token>": in the hands of whoever took it, until then
 --   f  token it was claimed with      o  may it be repeated when its worker dies: never, once, always
 --   i  "1": an earlier try may have been taken, so that it never ends as if nothing had happened
---   q  "1": its message was published again, so that its place in the queue says nothing
+--   q  "1": its time in the outbox was renewed, and says nothing of how far the queue is
 --   t  tries: lines of "<ms> <provider> <outcome> <ref>"
 --   r  result, sealed                 c  price                m  provider's own reference
 --   e  failure, JSON                  y  receipt

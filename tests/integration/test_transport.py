@@ -83,7 +83,7 @@ class Server:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._play, sock=self.sock, ssl=self.tls)
+        self._server = await asyncio.start_server(self._play, sock=self.sock, ssl=self.tls, backlog=200)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -708,12 +708,12 @@ def test_closing_makes_what_is_on_the_wire_ambiguous() -> None:
 
 @pytest.mark.parametrize(("at_once", "calls"), [(10, 300), (100, 100)])
 def test_no_call_waits_for_a_connection(at_once: int, calls: int) -> None:
-    """Who calls bounds them. Were there a wait in `send`, it would end as a connection that was not made in time."""
+    """Who calls bounds them. A wait in `send` could end as a connection that was not made in time."""
 
     async def scene() -> None:
         script: Script = [Do.READ, Do.PAUSE, answer()] * calls
         places = asyncio.Semaphore(at_once)
-        async with Server(script) as server, Transport(connect=0.5, retry_connect=0) as transport:
+        async with Server(script) as server, Transport(retry_connect=0) as transport:
 
             async def call() -> Response | Failure:
                 async with places:

@@ -172,7 +172,7 @@ class Road:
 
     def run(self, *ids: str) -> str:
         """Let a worker that has just started execute a message."""
-        return asyncio.run(self.execution().execute(ids))
+        return asyncio.run(self.execution().execute(ids, "plain"))
 
     def enqueue(self, id_: str, request: JobRequest | None = None, operation: str = "", **told: Any) -> None:
         """A job of `plain`: a send unless a request is given; `terms` and a record's fields may be told."""
@@ -278,7 +278,7 @@ def test_a_message_published_three_times_sends_once(road: Road, at_once: bool) -
     if at_once:
 
         async def everywhere() -> list[str]:
-            return await asyncio.gather(*(road.execution().execute(["0001"]) for _ in range(3)))
+            return await asyncio.gather(*(road.execution().execute(["0001"], "plain") for _ in range(3)))
 
         words = asyncio.run(everywhere())
     else:
@@ -364,7 +364,7 @@ def test_a_permit_unused_a_second_after_its_slot_is_void(road: Road, slept: floa
 
     road.gate.grants = [Permit(0.3)]
     road.enqueue("0001")
-    assert asyncio.run(road.execution(sleep=sleep).execute(["0001"])) == "sent"
+    assert asyncio.run(road.execution(sleep=sleep).execute(["0001"], "plain")) == "sent"
     assert len(road.gate.asked) == asked
     assert road.wire.sent == ["0001"]
 
@@ -388,7 +388,7 @@ def test_no_more_is_on_the_wire_than_there_are_connections(clock: Clock) -> None
 
     async def everything() -> list[str]:
         execution = road.execution()
-        return await asyncio.gather(*(execution.execute([id_]) for id_ in ids))
+        return await asyncio.gather(*(execution.execute([id_], "plain") for id_ in ids))
 
     assert asyncio.run(everything()) == ["sent"] * 20
     assert 1 < road.wire.most <= 3
@@ -414,11 +414,11 @@ def test_codes_pass_a_campaign_that_fills_the_worker(clock: Clock) -> None:
 
         road.wire.send = slow  # type: ignore[method-assign]
         execution = road.execution()
-        busy = [asyncio.create_task(execution.execute([id_])) for id_ in campaign]
+        busy = [asyncio.create_task(execution.execute([id_], "plain")) for id_ in campaign]
         await asyncio.sleep(0.05)
         assert len(road.wire.sent) == 7
         async with asyncio.timeout(5):
-            assert await execution.execute(["code"], high=True) == "sent"
+            assert await execution.execute(["code"], "plain.high") == "sent"
         stuck.set()
         await asyncio.gather(*busy)
 
@@ -438,7 +438,7 @@ def test_what_its_operator_must_mend_is_asked_about_once_a_minute(road: Road, ki
     road.adapter.outcomes = {"0000": failure(kind), "0002": failure(kind)}
 
     def run(id_: str) -> str:
-        return asyncio.run(execution.execute([id_]))
+        return asyncio.run(execution.execute([id_], "plain"))
 
     assert [run("0000"), run("0001")] == ["queued:suspended"] * 2
     assert road.wire.sent == ["0000"]
@@ -453,13 +453,29 @@ def test_what_its_operator_must_mend_is_asked_about_once_a_minute(road: Road, ki
     assert run("0001") == "sent"
 
 
+def test_after_a_minute_one_job_asks_and_the_others_wait_for_what_it_finds_out(road: Road) -> None:
+    ids = ["0001", "0002", "0003"]
+    for id_ in ["0000", *ids]:
+        road.enqueue(id_, Send(to=NUMBER, text=f"Hi {id_}"))
+    road.adapter.outcomes = dict.fromkeys(["0000", *ids], failure("unauthorized"))
+
+    async def everything() -> list[str]:
+        execution = road.execution()
+        await execution.execute(["0000"], "plain")
+        road.now += 60
+        return await asyncio.gather(*(execution.execute([id_], "plain") for id_ in ids))
+
+    assert asyncio.run(everything()) == ["queued:suspended"] * 3
+    assert road.wire.sent == ["0000", "0001"]
+
+
 def test_a_suspension_is_of_that_account_and_operation_alone(road: Road) -> None:
     road.enqueue("0001")
     road.enqueue("0002", LOOKUP)
     road.adapter.outcomes = {"0001": failure("unauthorized"), "0002": Found(result={})}
     execution = road.execution()
-    assert asyncio.run(execution.execute(["0001"])) == "queued:suspended"
-    assert asyncio.run(execution.execute(["0002"])) == "completed"
+    assert asyncio.run(execution.execute(["0001"], "plain")) == "queued:suspended"
+    assert asyncio.run(execution.execute(["0002"], "plain")) == "completed"
 
 
 def test_an_account_without_limits_is_granted_everything_at_once(road: Road) -> None:
@@ -542,15 +558,64 @@ def test_a_claim_that_may_have_been_made_is_put_back(road: Road) -> None:
     assert (road.bench.state("0001"), road.bench.raw("0001")["a"]) == ("queued", "0")
 
 
-def test_a_worker_that_stops_hands_back_what_it_has_not_claimed(road: Road) -> None:
+def test_a_worker_that_stops_leaves_a_message_to_others(road: Road) -> None:
     road.enqueue("0001")
-    road.enqueue("0002", high=True)
+    road.enqueue("0002")
     execution = road.execution()
     execution.stop()
-    assert asyncio.run(execution.execute(["0001", "0002"])) == "2 queued"
+    assert asyncio.run(execution.execute(["0001", "0002"], "plain")) == "2 queued"
     assert road.wire.sent == []
-    assert sorted(road.published) == [("plain", ["0001"]), ("plain.high", ["0002"])]
+    assert road.published == [("plain", ["0001", "0002"])]
     assert road.run("0001", "0002") == "2 sent", "another worker has them at once, and suspects nothing"
+
+
+def test_a_worker_that_stops_hands_back_what_it_has_not_claimed(clock: Clock) -> None:
+    """What is on the wire is brought to its end; what waits for a connection goes back to its own lane."""
+    road = Road(clock, connections=2)
+    road.enqueue("0001", Send(to=NUMBER, text="Hi"))
+    road.enqueue("0002", Send(to=NUMBER, text="Hi again"))
+    road.enqueue("0003", Send(to=NUMBER, text="Hi, urgently"), high=True)
+    execution = road.execution()
+
+    def stop() -> Response:
+        execution.stop()
+        return OK
+
+    road.wire.answers = [stop]
+    assert asyncio.run(execution.execute(["0001", "0002", "0003"], "plain")) == "2 sent, 1 queued"
+    assert sorted(road.wire.sent) == ["0001", "0003"]
+    assert road.published == [("plain", ["0002"])]
+    assert road.run("0002") == "sent"
+
+
+def test_a_message_that_waits_for_room_is_not_taken_for_lost(clock: Clock) -> None:
+    """Its jobs are in a live worker's hands, though not taken yet: it says so while it waits."""
+    road = Road(clock, connections=1, lost_after=0.03)
+    ids = [f"{number:04}" for number in range(5)]
+    for id_ in ids:
+        road.enqueue(id_, Send(to=NUMBER, text=f"Hi {id_}"))
+
+    async def everything() -> list[str]:
+        stuck = asyncio.Event()
+        original = road.wire.send
+
+        async def slow(request: Request) -> Response | Failure:
+            await stuck.wait()
+            return await original(request)
+
+        road.wire.send = slow  # type: ignore[method-assign]
+        execution = road.execution()
+        busy = [asyncio.create_task(execution.execute([id_], "plain")) for id_ in ids]
+        await asyncio.sleep(0)
+        road.clock.advance(0.5)
+        await asyncio.sleep(0.05)
+        lost = road.bench.lost("plain", empty=True)
+        stuck.set()
+        await asyncio.gather(*busy)
+        return lost
+
+    assert asyncio.run(everything()) == []
+    assert sorted(road.wire.sent) == ids
 
 
 @pytest.mark.parametrize(
@@ -864,27 +929,25 @@ def test_what_was_held_when_a_worker_died_is_executed_with_nothing_beside_it(roa
     assert road.wire.sent == ["0002", "0001"], "what fits together does not travel together then"
 
 
-def test_two_suspects_are_never_in_our_hands_at_once(road: Road) -> None:
+def test_the_payloads_of_two_suspects_are_never_touched_at_once(road: Road) -> None:
+    """One of them may kill us: it shall not make a suspect of the other again."""
     ids = ["0001", "0002", "0003"]
     for id_ in ids:
         road.enqueue(id_, Send(to=NUMBER, text=f"Hi {id_}"))
     road.bench.hold(*ids)
     road.clock.advance(LEASE)
-    held: list[list[str]] = []
+    steps: list[str] = []
+    original = road.store.run
 
-    def look() -> Response:
-        held.append([id_ for id_ in ids if {"u", "f"} & set(road.bench.raw(id_)) and road.bench.state(id_) != "sent"])
-        return OK
+    async def slow(call: Call[T]) -> T:
+        if call.script.name in {"take", "absolve"}:
+            steps.append(call.script.name)
+        await asyncio.sleep(0.001)
+        return await original(call)
 
-    road.wire.answers = [look, look, look]
-
-    async def everything() -> None:
-        execution = road.execution()
-        await asyncio.gather(*(execution.execute([id_]) for id_ in ids))
-
-    asyncio.run(everything())
-    road.clock.advance(LEASE)
-    assert road.wire.most == 1
+    road.store.run = slow  # type: ignore[method-assign]
+    assert road.run(*ids) == "3 sent"
+    assert steps == ["take", *["take", "absolve"] * 3]
     assert sorted(road.wire.sent) == ids
 
 

@@ -196,7 +196,7 @@ class TestPage:
 
     def test_a_terminal_gets_them(self, capsys: pytest.CaptureFixture[str], terminal: pytest.MonkeyPatch) -> None:
         print_job(job())
-        assert "\x1b[32msent\x1b[0m" in capsys.readouterr().out
+        assert "\x1b[32msent" in capsys.readouterr().out
 
 
 # -- lists -------------------------------------------------------------------------------------------------------------

@@ -283,6 +283,22 @@ def test_even_by_itself_a_suspect_is_only_taken_by_who_means_to(bench: Bench) ->
     assert bench.take("0001").suspects == ["0001"]
 
 
+def test_a_suspect_that_proved_harmless_is_none_any_more(bench: Bench) -> None:
+    """Its payload was touched with nothing beside it, and killed nobody."""
+    bench.create("0001")
+    for _ in range(2):
+        bench.hold("0001")
+        bench.clock.advance(LEASE)
+    bench.create("0002")
+    token = bench.hold("0002")
+    bench.run(bench.calls.absolve("another", ["0002", "gone"]))
+    assert bench.raw("0002")["k"] == "1", "only who took it can tell"
+    bench.run(bench.calls.absolve(token, ["0002"]))
+    bench.clock.advance(LEASE)
+    assert bench.taken("0002") == ["0002"]
+    assert bench.take("0001").suspects == ["0001"]
+
+
 def test_taken_a_third_time_a_job_is_failed(bench: Bench) -> None:
     bench.create("0001", batch="b")
     for _ in range(2):
@@ -349,6 +365,7 @@ def test_a_claim_makes_the_intent_durable(bench: Bench) -> None:
     assert bench.state("0001") == "sending"
     assert bench.story("0001") == ["queued: created", "sending: attempt 1"]
     assert bench.raw("0001")["a"] == "1"
+    assert {"u", "k", "w"} & set(bench.raw("0001")) == set(), "it is not held and was not taken: it is claimed"
     assert bench.redis.zscore("d:l", "0001") == bench.clock.ms + LEASE * 1000
     assert bench.counts("b") == {"sending": 1}
     for key in ("d:o:textgoto", "d:w:textgoto", "d:x", "d:i:textgoto:queued"):
@@ -749,6 +766,27 @@ def test_a_message_is_lost_when_a_later_one_was_taken_a_minute_ago(bench: Bench)
     assert LOST_AFTER <= found_after <= LOST_AFTER + 15
 
 
+def test_that_a_later_message_was_taken_counts_after_a_minute(bench: Bench) -> None:
+    """However old the backlog: other workers may have the earlier ones in their hands by now."""
+    bench.create("0001")
+    bench.clock.advance(1)
+    bench.create("0002")
+    bench.clock.advance(3600)
+    bench.claim("0002")
+    assert bench.lost(empty=False) == []
+    bench.clock.advance(LOST_AFTER - 1)
+    assert bench.lost(empty=False) == []
+    bench.clock.advance(11)
+    assert bench.lost(empty=False) == ["0001"]
+
+
+def test_of_messages_published_in_one_moment_none_was_later(bench: Bench) -> None:
+    bench.create("0001", "0002")
+    bench.claim("0001")
+    bench.clock.advance(3600)
+    assert bench.lost(empty=False) == []
+
+
 def test_a_message_is_not_lost_when_an_earlier_one_was_taken(bench: Bench) -> None:
     """Taking in order is what a backlog does."""
     bench.create("0002")
@@ -784,9 +822,42 @@ def test_a_message_published_again_says_nothing_of_how_far_the_queue_is(bench: B
     bench.clock.advance(LOST_AFTER)
     bench.run(bench.calls.lost("textgoto", empty=True, most=1))
     bench.clock.advance(LEASE)
-    assert bench.taken("again") == ["again"]
+    bench.claim("again")
+    assert "q" not in bench.raw("again"), "when it comes back to the queue its message is a first one"
     bench.clock.advance(LOST_AFTER + 20)
     assert bench.lost(empty=False) == []
+
+
+def test_a_message_that_a_live_worker_speaks_for_is_not_lost(bench: Bench) -> None:
+    bench.create("0001", "0002")
+    bench.clock.advance(LOST_AFTER)
+    bench.run(bench.calls.touch(["0001", "gone"]))
+    assert bench.lost(empty=True) == ["0002"]
+    bench.clock.advance(LOST_AFTER)
+    assert bench.lost(empty=True) == ["0001", "0002"], "in case it died as well"
+
+
+def test_speaking_for_a_message_says_nothing_of_how_far_the_queue_is(bench: Bench) -> None:
+    bench.create("0001")
+    bench.clock.advance(1)
+    bench.create("0002")
+    bench.clock.advance(LOST_AFTER)
+    bench.run(bench.calls.touch(["0001"]))
+    bench.claim("0001")
+    bench.clock.advance(LOST_AFTER + 20)
+    assert bench.lost(empty=False) == []
+
+
+@pytest.mark.parametrize("place", ["parked", "sending", "sent"])
+def test_only_what_is_in_the_outbox_can_be_spoken_for(bench: Bench, place: str) -> None:
+    if place == "parked":
+        bench.create("0001", due=bench.clock.ms + 1000)
+    else:
+        token = bench.started("0001")
+        assert place == "sending" or bench.advance("0001", token, "sent") == "sent"
+    before = bench.dump()
+    bench.run(bench.calls.touch(["0001"]))
+    assert bench.dump() == before
 
 
 @pytest.mark.parametrize("state", ["sending", "sent", "cancelled"])
