@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import typer
+from typer.exceptions import TyperException
 
 from dispatcher.errors import DispatcherError, InvalidRequest, WaitTimeout
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 #: Where `dispatcher sandbox` listens unless DISPATCHER_SANDBOX_URL or --port says otherwise.
 SANDBOX_PORT: Final = 8460
 
+_UNTIL: Final[dict[str, Until]] = {"settled": "settled", "final": "final"}
+
 app = typer.Typer(
     name="dispatcher",
     help="Send texts, verify numbers and look them up through SMS providers. Try it: [bold]dispatcher demo[/bold]",
@@ -35,10 +38,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-sandbox = typer.Typer(
-    help="Run the sandbox: the providers, played locally.", invoke_without_command=True, no_args_is_help=False
-)
+sandbox = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 app.add_typer(sandbox, name="sandbox")
+
+
+def _checked_until(word: str) -> str:
+    """Refuse another word than the two before anything is enqueued."""
+    if word not in {"settled", "final"}:
+        raise InvalidRequest("--until", "must be settled or final", word)
+    return word
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 Reveal = Annotated[bool, typer.Option(help="Show numbers and texts unmasked.")]
@@ -52,12 +61,15 @@ LaneName = Annotated[str | None, typer.Option("--lane", help="high or normal.")]
 Options = Annotated[list[str] | None, typer.Option("--option", help="The provider's own, as key=value; repeatable.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is settled; exit 0 only for a good end.")]
 Timeout = Annotated[float, typer.Option(help="Seconds to wait.")]
-UntilName = Annotated[str, typer.Option("--until", help="settled or final.")]
+UntilName = Annotated[str, typer.Option("--until", help="settled or final.", callback=_checked_until)]
 
 
 @app.command()
 def demo(*, as_json: AsJson = False) -> None:
-    """See it work: Redis, a provider and a worker of its own, nothing to install, over in seconds."""
+    """See it work: Redis, a provider and a worker of its own, nothing to install, over in seconds.
+
+    [bold]dispatcher demo[/bold]
+    """
     from dispatcher.demo import Demo
     from dispatcher.settings import load
 
@@ -91,7 +103,7 @@ def worker(
 def run_sandbox(
     context: typer.Context,
     host: Annotated[str | None, typer.Option(help="Address to listen at.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen at; 0 takes a free one.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen at; 0 takes a free one.", min=0, max=65535)] = None,
     ledger: Annotated[Path | None, typer.Option(help="File to keep what was accepted in, as JSON lines.")] = None,
 ) -> None:
     """Play the providers locally: [bold]dispatcher sandbox[/bold], then DISPATCHER_SANDBOX=1 everywhere else.
@@ -106,13 +118,14 @@ def run_sandbox(
     from workers.sandbox.server import run
 
     place = urlsplit(load().sandbox_url)
-    here = port if port is not None else place.port or SANDBOX_PORT
+    address, here = host or place.hostname or "127.0.0.1", place.port or SANDBOX_PORT if port is None else port
     try:
-        run(
-            host or place.hostname or "127.0.0.1", here, ledger, lambda url: typer.echo(f"The sandbox listens at {url}")
-        )
-    except OSError as error:
-        _fail(f"the sandbox cannot listen at port {here}, or not write its ledger: {error.strerror}")
+        run(address, here, ledger, lambda url: typer.echo(f"The sandbox listens at {url}"))
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or "there is no such port"
+        _fail(f"the sandbox cannot listen at {address}:{here}, or not write its ledger: {why}")
+    except (ValueError, msgspec.MsgspecError):
+        _fail(f"{ledger} is no ledger of a sandbox; name another file with --ledger")
 
 
 @sandbox.command()
@@ -166,7 +179,7 @@ def send(
     with _dispatcher() as dispatcher:
         job = dispatcher.send(
             to,
-            sys.stdin.read() if text == "-" else text,
+            sys.stdin.read().removesuffix("\n") if text == "-" else text,
             provider=provider,
             sender=sender,
             category=category,
@@ -410,7 +423,10 @@ def cancel(id_: Annotated[str, typer.Argument(metavar="ID")], *, as_json: AsJson
 
 @app.command()
 def providers(*, as_json: AsJson = False) -> None:
-    """List the accounts that workers serve, or ever served, and what each can do."""
+    """List the accounts that workers serve, or ever served, and what each can do.
+
+    [bold]dispatcher providers --json[/bold]
+    """
     with _dispatcher() as dispatcher:
         known = dispatcher.providers()
     if as_json:
@@ -425,7 +441,9 @@ def providers(*, as_json: AsJson = False) -> None:
 def main() -> None:
     """Run a command. Nothing but one paragraph is said of an error that is nobody's bug."""
     try:
-        app()
+        raise SystemExit(app(standalone_mode=False) or 0)
+    except TyperException as error:
+        _fail_usage(error)
     except InvalidRequest as error:
         _fail(str(error), code=2)
     except DispatcherError as error:
@@ -436,6 +454,18 @@ def main() -> None:
         # Whoever read us has gone, as `head` does; the interpreter must not find out again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+
+
+def _fail_usage(error: TyperException) -> NoReturn:
+    """Say what is wrong with the words of a command, without those that may be a text or a code."""
+    message = str(error.format_message()).rstrip(".")
+    if not message:
+        # Nothing was asked for, and the help was shown.
+        raise SystemExit(2)
+    if "extra argument" in message:
+        message = "there is an argument too many; put a text that has spaces in quotes"
+    stop = "" if message.endswith("?") else "."
+    _fail(f"{message[:1].lower()}{message[1:]}{stop} See `dispatcher --help` and `dispatcher COMMAND --help`", code=2)
 
 
 def _dispatcher() -> Dispatcher:
@@ -452,7 +482,7 @@ def _end(
         _show(dispatcher.get(begun.id, reveal=True) if reveal else begun, as_json=as_json)
         return
     try:
-        dispatcher.wait(begun.id, until=_until(until), timeout=timeout)
+        dispatcher.wait(begun.id, until=_UNTIL[until], timeout=timeout)
     except WaitTimeout as late:
         _show(dispatcher.get(begun.id, reveal=reveal), as_json=as_json)
         _fail(str(late))
@@ -479,19 +509,14 @@ def _fail(message: str, code: int = 1) -> NoReturn:
     raise SystemExit(code)
 
 
-def _until(word: str) -> Until:
-    if word not in {"settled", "final"}:
-        raise InvalidRequest("--until", "must be settled or final", word)
-    return "final" if word == "final" else "settled"
-
-
 def _pairs(words: Iterable[str]) -> dict[str, str]:
     """Read key=value words; the value may hold further equals signs."""
-    pairs = {}
+    pairs: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise InvalidRequest("argument", "must be key=value", word if not equals and len(word) < 20 else None)  # noqa: PLR2004 - a longer one may be a secret
+            # The word itself may be a number or a password.
+            raise InvalidRequest("argument", f"must be key=value, and the one after {list(pairs)} is not")
         pairs[key] = value
     return pairs
 
