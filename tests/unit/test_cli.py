@@ -266,7 +266,7 @@ SETTINGS = {
         "http://127.0.0.1:1",
     ),
     "a sandbox at no port": ({"SANDBOX_URL": "http://127.0.0.1:port"}, ["sandbox"], "DISPATCHER_SANDBOX_URL"),
-    "a port that cannot be": ({}, ["sandbox", "--port", "99999"], "99999"),
+    "a port that cannot be": ({}, ["sandbox", "--port", "99999"], "--port"),
     "an address that is not ours": ({}, ["sandbox", "--host", "192.0.2.1", "--port", "0"], "192.0.2.1"),
 }
 

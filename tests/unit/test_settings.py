@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ PASSWORDS = [
     pytest.param("a,b__c=d e#f$g", id="separators"),
     pytest.param("пароль🙂", id="other alphabets"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Start where there is no `dispatcher.toml` and no data folder, with none of the developer's own settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in [one for one in os.environ if one.upper().startswith("DISPATCHER_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture
