@@ -48,7 +48,10 @@ def _ambiguous(code: str, what: str) -> Failure:
     return Failure(kind=FailureKind.AMBIGUOUS, code=code, message=f"{what}; the request may have been processed")
 
 
-_UNSENDABLE: Final = _not_sent("unsendable", "this is no valid HTTP request")
+#: Our own fault, and it will be the next time too.
+_UNSENDABLE: Final = Failure(
+    kind=FailureKind.INTERNAL, code="unsendable", message="this is no valid HTTP request; nothing was sent"
+)
 _CLOSED: Final = _not_sent("closed", "the transport is closed")
 _UNREACHABLE: Final = _not_sent("unreachable", "the provider's network could not be reached")
 _CONNECT_TIMEOUT: Final = _not_sent("connect_timeout", "no connection was made in time")
