@@ -24,8 +24,8 @@ _NONCE: Final = 12
 #: Six or more digits, with the separators people write between them: a phone number or a code, until shown otherwise.
 _DIGITS: Final = re.compile(r"\+?\d[\d\-(). :]{4,}\d")
 
-#: What looks alike and is nobody's: an amount, a date with or without its time.
-_HARMLESS: Final = re.compile(r"\d{1,9}\.\d{1,4}|\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?")
+#: What looks alike and is nobody's: an amount, a date, a time of day.
+_HARMLESS: Final = re.compile(r"\d{1,9}\.\d{1,4}|(\d{4}-\d\d-\d\d)? ?(\d\d:\d\d(:\d\d)?)?")
 
 
 class Sealer:

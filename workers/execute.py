@@ -24,6 +24,7 @@ from dispatcher import records
 from dispatcher.errors import ConfigurationError, InvalidRequest, StoreUnavailable
 from dispatcher.jobs import Lane, Work
 from dispatcher.outcomes import Accepted, Checked, Failure, FailureKind, Found, Outcome
+from dispatcher.privacy import one_line
 from dispatcher.queues import is_high, queue_name
 from dispatcher.settings import Settings
 from dispatcher.states import State
@@ -114,8 +115,11 @@ class Execution:
                 await self._publish(queue, list(ids))
                 return summary([State.QUEUED] * len(ids))
             words, suspects = await self._taken(ids)
-        for more in await asyncio.gather(*map(self._suspect, suspects)):
-            words += more
+        ends = await asyncio.gather(*map(self._suspect, suspects), return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+            words += end
         return summary(words)
 
     async def _taken(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -377,7 +381,7 @@ class Execution:
             guard=token,
             state=State.COMPLETED,
             detail="answered",
-            tried=f"found {records.line(outcome.ref)}",
+            tried=f"found {one_line(outcome.ref)}",
             fields=_known(r=result, m=outcome.ref, c=outcome.price),
         )
 
@@ -390,7 +394,7 @@ class Execution:
             guard=token,
             state=State.SENT,
             detail="accepted by the provider",
-            tried=f"accepted {records.line(outcome.ref)}",
+            tried=f"accepted {one_line(outcome.ref)}",
             code_ttl=job.code_ttl,
             fields=_known(m=outcome.ref, c=outcome.price, y=receipt, vh=code_hash),
         )

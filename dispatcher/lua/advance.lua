@@ -5,7 +5,7 @@
 -- Returns for each job the state it is in now, or "" where it was refused.
 --
 -- An outcome under an older token changes nothing, but for one thing: news that the provider took it, or answered, still
--- lifts an `unknown`, or ends a job that waits to be tried again.
+-- lifts an `unknown`; and that it was taken keeps a job that waits to be tried again from being tried.
 local keep = ARGV[1]
 local now = now_ms()
 local answer = {}

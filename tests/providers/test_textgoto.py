@@ -280,6 +280,9 @@ CASES = [
     pytest.param(
         Case([send()], None, told({"msg": [{"@msisdn": "447771112222"}]}), [UNSURE]), id="a number without a response"
     ),
+    pytest.param(
+        Case([send()], None, told({"msg": [row(answer=" OK\n")]}), DONE), id="an OK with blanks around it is one"
+    ),
     # -- a list, an object, a string: any of them anywhere
     pytest.param(Case([send()], None, told({"msg": row()}), DONE), id="send: an object for the list of one"),
     pytest.param(
@@ -350,6 +353,13 @@ CASES = [
             ("ported, without quotes", {"ported": True}, Found(result=HLR | {"ported": True})),
             (
                 "a permanent error", {"error_code": "UNKNOWN_SUBSCRIBER", "is_perm_err": "1"},
+                Failure(
+                    kind=FailureKind.INVALID, code="UNKNOWN_SUBSCRIBER",
+                    message="the register answered UNKNOWN_SUBSCRIBER",
+                ),
+            ),
+            (
+                "a permanent error, without quotes", {"error_code": "UNKNOWN_SUBSCRIBER", "is_perm_err": 1},
                 Failure(
                     kind=FailureKind.INVALID, code="UNKNOWN_SUBSCRIBER",
                     message="the register answered UNKNOWN_SUBSCRIBER",

@@ -6,6 +6,7 @@ leaves open is marked *inferred*: HTTP codes, a bad login's words, the answer of
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -245,7 +246,7 @@ def _optional(**fields: Any) -> dict[str, str]:
 def _output(response: Response, *, read: bool) -> Any:
     """Return `output` itself, or what went wrong with the request as a whole; `read` says that it changes nothing."""
     try:
-        output = msgspec.json.decode(response.body)["output"]
+        output = msgspec.json.decode(response.body.removeprefix(BOM_UTF8))["output"]
     except (msgspec.DecodeError, UnicodeDecodeError, TypeError, KeyError, RecursionError):
         return _not_its_words(response, read=read)
     error = _one(output.get("error")) if isinstance(output, dict) else None
@@ -296,15 +297,23 @@ def _lost(what: str) -> Failure:
 def _by_number(output: Any, jobs: tuple[Work, ...]) -> dict[str, Outcome]:
     """SEND_MSISDN answers a list, VERIFICATION an object: either is taken for either."""
     told = _many(output.get("msg")) if isinstance(output, dict) else []
-    rows = {_msisdn(str(row.get("@msisdn", ""))).strip(): row for row in told if isinstance(row, dict)}
+    rows: dict[str, dict[str, Any]] = {}
+    for row in told:
+        # Of two rows for one number an OK outweighs: it was charged, so it was sent.
+        if isinstance(row, dict) and not _is_ok(rows.get(number := _msisdn(str(row.get("@msisdn", "")).strip()))):
+            rows[number] = row
     return {job.id: _row(rows.get(_msisdn(job.to)), job) for job in jobs}
+
+
+def _is_ok(row: dict[str, Any] | None) -> bool:
+    return row is not None and str(row.get("@response")).strip() == "OK"
 
 
 def _row(row: dict[str, Any] | None, job: Work) -> Outcome:
     response = row.get("@response") if row else None
     if row is None or not isinstance(response, str):
         return _lost("word on this number")
-    if response != "OK":
+    if not _is_ok(row):
         return _failure(response)
     if not isinstance(job.request, Verify):
         return Accepted()
@@ -338,7 +347,7 @@ def _lookup(output: Any) -> Outcome:
     code = str(hlr["error_code"])
     if code == "DELIVRD":
         return Found(result=hlr | {field: str(hlr.get(field)).lower() == "true" for field in ("ported", "roaming")})
-    permanent = hlr.get("is_perm_err") == "1"
+    permanent = str(hlr.get("is_perm_err")) == "1"
     kind = FailureKind.INVALID if permanent else FailureKind.NOT_SENT
     return Failure(kind=kind, code=code, message=f"the register answered {code}")
 
