@@ -498,6 +498,8 @@ def _show(one: Job, *, as_json: bool) -> None:
     from dispatcher.pages import line
 
     typer.echo(line(one))
+    for name, value in (one.result or {}).items():
+        typer.echo(f"  {name}: {value}")
 
 
 def _json(document: Any) -> None:
