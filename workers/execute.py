@@ -115,12 +115,7 @@ class Execution:
                 await self._publish(queue, list(ids))
                 return summary([State.QUEUED] * len(ids))
             words, suspects = await self._taken(ids)
-        ends = await asyncio.gather(*map(self._suspect, suspects), return_exceptions=True)
-        for end in ends:
-            if isinstance(end, BaseException):
-                raise end
-            words += end
-        return summary(words)
+            return summary(words + await self._suspects(suspects))
 
     async def _taken(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
         """Take jobs and bring them to an end; answer a word for each, and the suspects that were left."""
@@ -130,16 +125,23 @@ class Execution:
             hand, words = await self._open(token, taken)
             return words + await self._execute(hand, self._plan(hand.jobs)), taken.suspects
 
-    async def _suspect(self, id_: str) -> list[str]:
-        """Do the same for one job whose holder died: should it kill us too, it takes nothing of its kind along."""
+    async def _suspects(self, ids: Sequence[str]) -> list[str]:
+        """Do the same for jobs whose holder died: each is tried alone, and none is sent before all were.
+
+        Should one of them kill us too, then it takes nothing of its kind along.
+        """
         token = call_name()
-        async with self._given_back(token, [id_]):
-            async with self._alone:
-                taken = await self._store.run(self._calls.take(token, [id_], alone=True))
-                hand, words = await self._open(token, taken)
-                plan = self._plan(hand.jobs)
-                await self._store.run(self._calls.absolve(token, [id_]))
-            return words + await self._execute(hand, plan)
+        hand, words = Hand(token), list[str]()
+        async with self._given_back(token, ids):
+            for id_ in ids:
+                async with self._alone:
+                    taken = await self._store.run(self._calls.take(token, [id_], alone=True))
+                    opened, idle = await self._open(token, taken)
+                    self._plan(opened.jobs)
+                    await self._store.run(self._calls.absolve(token, [id_]))
+                hand.jobs.extend(opened.jobs)
+                words += idle
+            return words + await self._execute(hand, self._plan(hand.jobs))
 
     async def _execute(self, hand: Hand, plan: Plan) -> list[str]:
         """Refuse what can never work, and take each request along its road."""

@@ -1,0 +1,281 @@
+"""Real parts for tests: a Valkey server, the sandbox and workers as processes, all gone when the tests are over."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+import redis
+
+from dispatcher import Dispatcher
+from dispatcher.embedded import EmbeddedServer
+from dispatcher.queues import KEY_PREFIX, both_queues
+from workers.sandbox.client import Sandbox
+from workers.sandbox.world import MESSAGES, Row
+
+T = TypeVar("T")
+
+#: Seconds for a worker to start; a loaded machine with two cores needs some of them.
+START: Final = 30.0
+
+#: Times that let tests of dead workers and lost messages take seconds. A claim that was waited for longer than the
+#: lease outlives the deadline is given up, so that between them there is what a loaded machine needs.
+TIMES: Final = {"deadline": "3", "lease": "6", "lost_after": "2", "sweep_every": "0.25", "tick": "0.1"}
+
+#: The same for a few jobs at a time, which no load holds up: a dead worker's are found sooner.
+SHORT: Final = {"deadline": "1", "lease": "2", "lost_after": "1"}
+
+#: Keys that outlive a test on a server with a worker that goes on: what it entered with, its accounts, and Celery's
+#: routes to it.
+_KEPT: Final = re.compile(rb"d:(a|mode|hk)|disp:_kombu\..*")
+
+
+def phone(ending: int) -> str:
+    """Return a number of which nobody is the owner; `workers.sandbox.magic` says what each `ending` does."""
+    return f"+447700900{ending:03d}"
+
+
+def phones(count: int, start: int = 0) -> list[str]:
+    """Return ordinary numbers that nobody owns, all different, none of them magic."""
+    return [f"+1{200 + n // 66}5550{134 + n % 66}" for n in range(start, start + count)]
+
+
+def until(look: Callable[[], T], seconds: float = 15.0, what: str = "it") -> T:
+    """Return what `look` answers once that is true; raises `AssertionError` after `seconds`."""
+    ends = time.monotonic() + seconds
+    while not (seen := look()):
+        if time.monotonic() >= ends:
+            raise AssertionError(f"{what} did not come within {seconds:g} s; the last look showed {seen!r}")
+        time.sleep(0.02)
+    return seen
+
+
+class Watch:
+    """Remembers every process and port that the tests opened, and says which are still there."""
+
+    def __init__(self) -> None:
+        self._groups: dict[int, str] = {}
+        self._ports: dict[int, str] = {}
+        self.processes: list[Process] = []
+
+    def group(self, pid: int, name: str) -> None:
+        self._groups[pid] = name
+
+    def port(self, port: int, name: str) -> None:
+        self._ports[port] = name
+
+    def left(self) -> list[str]:
+        """Name what still runs or listens."""
+        running = [f"process group {pid} ({name})" for pid, name in self._groups.items() if _runs(pid)]
+        return running + [f"port {port} ({name})" for port, name in self._ports.items() if listens(port)]
+
+
+WATCH: Final = Watch()
+
+
+def _runs(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # macOS says so of a group of which only zombies are left, as of a number used anew
+        return False
+    return True
+
+
+def listens(port: int) -> bool:
+    """Say whether anybody takes connections on this port of the loopback."""
+    with socket.socket() as one:
+        one.settimeout(1)
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without a developer's own settings."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith(("DISPATCHER_", "CELERY"))}
+
+
+class Process:
+    """A command of ours in a process group of its own, its output in a file."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, name: str) -> None:
+        """Start `python ARGUMENTS` in `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self.seen = 0
+        with self.log.open("ab") as output:
+            self.popen = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=folder,
+                env={**clean_environment(), "PYTHONUNBUFFERED": "1", **environment},
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        WATCH.group(self.popen.pid, name)
+        WATCH.processes.append(self)
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def news(self) -> str:
+        """Return the output since `seen`, its end if it is long."""
+        return self.log.read_bytes()[self.seen :].decode(errors="replace")[-6000:]
+
+    def wait_for(self, words: str, seconds: float = START) -> None:
+        """Return once `words` are in the output; raises `AssertionError` where the process ends before."""
+
+        def told() -> bool:
+            over = self.popen.poll() is not None
+            there = words in self.output()
+            assert there or not over, f"{self.name} ended with {self.popen.returncode} before {words!r}:\n{self.news()}"
+            return there
+
+        until(told, seconds, f"{words!r} in the output of {self.name}")
+
+    def wait(self, seconds: float = 20.0) -> int:
+        """Return the exit code."""
+        return self.popen.wait(seconds)
+
+    def kill(self) -> None:
+        """End the whole group as a crash would."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait()
+
+    def terminate(self) -> None:
+        """Ask it to end; return at once."""
+        self.popen.terminate()
+
+    def stop(self, patience: float = 10.0) -> None:
+        """End it, kindly first."""
+        self.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.popen.wait(patience)
+        self.kill()
+
+
+class Worker(Process):
+    """A real Celery worker."""
+
+    def ready(self) -> Self:
+        """Return once it has announced its accounts and consumes."""
+        self.wait_for(" ready.\n")
+        return self
+
+    def executed(self) -> dict[str, str]:
+        """Return the ids of the messages that it executed, with the words it ended each with."""
+        return dict(re.findall(r"Task dispatcher\.execute\[([^\]]+)\] succeeded in [^:]+: '(.*)'", self.output()))
+
+
+class Server(EmbeddedServer):
+    """A Valkey server whose end is watched."""
+
+    def start(self) -> Self:
+        super().start()
+        assert self.process is not None
+        WATCH.group(self.process.pid, "valkey")
+        WATCH.port(self.port, "valkey")
+        return self
+
+
+class Deployment:
+    """One Redis database, the sandbox, and the clients and workers that a test has on them."""
+
+    def __init__(self, url: str, sandbox: Sandbox, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        """`settings` are those of `Settings`, as the environment has them, for workers."""
+        self.url = url
+        self.sandbox = sandbox
+        self.redis: Any = redis.Redis.from_url(url)
+        self.settings = {"redis_url": url, "sandbox": "1", "sandbox_url": sandbox.url, **TIMES, **(settings or {})}
+        self._folder = folder
+        self._open = ExitStack()
+        self._open.callback(self.redis.close)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings of a worker as environment variables; empty ones are left out."""
+        return _environment(self.settings)
+
+    def start_worker(self, *options: str, queues: str = "textgoto", name: str = "worker", **settings: str) -> Worker:
+        """Start a worker; the caller waits until it is `ready`.
+
+        Beside what the bare command has: a log to read, a name of its own, and no second spent on greeting others.
+        """
+        arguments = ["-m", "celery", "-A", "workers", "worker", "-Q", queues]
+        arguments += ["-l", "INFO", "-n", f"{name}@%h", "--without-mingle"]
+        worker = Worker([*arguments, *options], _environment({**self.settings, **settings}), self._folder, name)
+        # How a worker ends when it is told to is a test of its own; here it only takes time.
+        self._open.callback(worker.kill)
+        return worker
+
+    def worker(self, *options: str, queues: str = "textgoto", name: str = "worker", **settings: str) -> Worker:
+        """Start a worker and return once it consumes."""
+        return self.start_worker(*options, queues=queues, name=name, **settings).ready()
+
+    def client(self, **overrides: Any) -> Dispatcher:
+        """Return a `Dispatcher` as an application has it, which knows the account before any worker did."""
+        usual = {"redis_url": self.url, "sandbox": True, "providers": {"textgoto": {"uid": "sandbox"}}}
+        return self._open.enter_context(Dispatcher(**{**usual, **overrides}))
+
+    def published(self) -> dict[str, list[bytes]]:
+        """Return the messages of `textgoto` that lie on the broker, by key, the first to be taken last."""
+        keys = [KEY_PREFIX + queue for queue in both_queues("textgoto")]
+        return {key: self.redis.lrange(key, 0, -1) for key in keys}
+
+    def broker_messages(self) -> int:
+        """Return how many messages of `textgoto` lie on the broker, without those in a worker's hands."""
+        return sum(map(len, self.published().values()))
+
+    def lose_messages(self) -> int:
+        """Delete what lies on the broker, as whoever flushes the wrong database does; return how many lists."""
+        return int(self.redis.delete(*self.published()))
+
+    def forget(self) -> None:
+        """Empty the database but for what a worker that goes on needs."""
+        gone = [key for key in self.redis.scan_iter(count=1000) if not _KEPT.fullmatch(key)]
+        for start in range(0, len(gone), 1000):
+            self.redis.delete(*gone[start : start + 1000])
+
+    def close(self) -> None:
+        """Stop the workers, close the clients."""
+        self._open.close()
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    return {f"DISPATCHER_{name.upper()}": value for name, value in settings.items() if value}
+
+
+@contextmanager
+def sandbox(folder: Path) -> Iterator[Sandbox]:
+    """Run a sandbox."""
+    told = "import workers.sandbox.server as sandbox; sandbox.run(ready=lambda url: print(url, 'ready', flush=True))"
+    process = Process(["-c", told], {}, folder, "sandbox")
+    try:
+        process.wait_for(" ready\n")
+        url = process.output().split()[0]
+        WATCH.port(int(url.rsplit(":", 1)[1]), "sandbox")
+        yield Sandbox(url)
+    finally:
+        process.stop()
+
+
+def accepted(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of texts that the provider took, in order."""
+    return [row for row in rows if row.accepted and row.kind in MESSAGES]
+
+
+def taken_by_number(one: Sandbox) -> dict[str, int]:
+    """Return how many texts the provider took for each number, in E.164."""
+    return {f"+{msisdn}": count for msisdn, count in one.counts().accepted.items()}
