@@ -19,6 +19,7 @@ import typer
 from typer.exceptions import TyperException
 
 from dispatcher.errors import DispatcherError, InvalidRequest, WaitTimeout
+from dispatcher.privacy import one_line
 
 if TYPE_CHECKING:
     from dispatcher.batches import Until
@@ -60,7 +61,7 @@ ValidFor = Annotated[float | None, typer.Option(help="Seconds after which it is 
 LaneName = Annotated[str | None, typer.Option("--lane", help="high or normal.")]
 Options = Annotated[list[str] | None, typer.Option("--option", help="The provider's own, as key=value; repeatable.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is settled; exit 0 only for a good end.")]
-Timeout = Annotated[float, typer.Option(help="Seconds to wait.")]
+Timeout = Annotated[float, typer.Option(help="Seconds to wait.", min=0)]
 UntilName = Annotated[str, typer.Option("--until", help="settled or final.", callback=_checked_until)]
 
 
@@ -314,8 +315,10 @@ def op(
     [bold]dispatcher op textgoto balance --wait[/bold]
     """
     given: dict[str, Any] = _pairs(arguments or [])
+    if from_json not in {"", "-"}:
+        raise InvalidRequest("--arguments", "must be -: what may be secret comes on standard input, as a JSON object")
     if from_json:
-        given |= _object("--arguments", sys.stdin.read() if from_json == "-" else from_json)
+        given |= _object("--arguments", sys.stdin.read())
     with _dispatcher() as dispatcher:
         job = dispatcher.operation(
             provider,
@@ -352,7 +355,7 @@ def jobs(
     provider: Annotated[str | None, typer.Option(help="Only those of this account.")] = None,
     batch: Annotated[str | None, typer.Option(help="Only those of this batch.")] = None,
     number: Annotated[str | None, typer.Option(help="Only those to this number.")] = None,
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 50,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=100_000)] = 50,
     as_json: AsJson = False,
     reveal: Reveal = False,
 ) -> None:
@@ -448,12 +451,6 @@ def main() -> None:
         _fail(str(error), code=2)
     except DispatcherError as error:
         _fail(str(error))
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        # Whoever read us has gone, as `head` does; the interpreter must not find out again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
 
 
 def _fail_usage(error: TyperException) -> NoReturn:
@@ -499,7 +496,7 @@ def _show(one: Job, *, as_json: bool) -> None:
 
     typer.echo(line(one))
     for name, value in (one.result or {}).items():
-        typer.echo(f"  {name}: {value}")
+        typer.echo(f"  {name}: {one_line(str(value))}")
 
 
 def _json(document: Any) -> None:

@@ -125,11 +125,11 @@ class CursorExpired(DispatcherError):
     """Events after this cursor were trimmed away by age."""
 
     def __init__(self, cursor: str, oldest: str) -> None:
-        """`oldest` is the cursor of the first event still kept."""
+        """`oldest` is the cursor after which all events are still kept."""
         self.cursor = cursor
         self.oldest = oldest
         super().__init__(
-            f"events after cursor {cursor} are no longer kept; the oldest kept is {oldest}. "
+            f"events after cursor {cursor} are no longer kept, those after {oldest} are. "
             "Start from after='0' and read the jobs you missed with get()"
         )
 

@@ -95,8 +95,7 @@ class EventStream:
             return
         trimmed = self._ask(lambda redis: redis.get(LAST_TRIMMED))
         if trimmed and _position(trimmed.decode()) > _position(after):
-            oldest = self._ask(lambda redis: redis.xrange(STREAM, count=1))
-            raise CursorExpired(after, oldest[0][0].decode() if oldest else "none")
+            raise CursorExpired(after, trimmed.decode())
 
     def _ask(self, command: Callable[[Any], Any]) -> Any:
         with self._store.errors():

@@ -54,7 +54,7 @@ def print_job(job: Job) -> None:
     for name, value in _facts(job):
         if value:
             # What others wrote is shown as it is: brackets in it are no markup.
-            facts.add_row(Text(name, "dim"), value if isinstance(value, Text) else Text(value))
+            facts.add_row(Text(name, "dim"), value if isinstance(value, Text) else Text(one_line(value)))
     console.print(facts)
     console.print(timeline(job))
 
@@ -111,7 +111,7 @@ def print_jobs(jobs: Iterable[Job]) -> None:
         why = job.failure.message if job.failure else f"waits for {job.waiting.reason}" if job.waiting else ""
         updated = f"{job.updated_at:%m-%d %H:%M:%S}"
         words = (job.provider, job.operation, job.to, updated, why)
-        table.add_row(job.id, state_text(job.state), *map(Text, words))
+        table.add_row(job.id, state_text(job.state), *(Text(one_line(word)) for word in words))
     _console().print(table)
 
 

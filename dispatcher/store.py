@@ -6,6 +6,7 @@ ordinary code, `AsyncJobStore` from an event loop; neither knows what they mean.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -274,15 +275,20 @@ class AsyncJobStore:
         options = _connection(timeout)
         pool = redis.asyncio.BlockingConnectionPool.from_url(url, retry=AsyncRetry(NoBackoff(), _REPEATS), **options)
         self.redis = redis.asyncio.Redis.from_pool(pool)
+        # The pool lets newcomers pass those who wait, for seconds where many do; in this queue nobody is passed.
+        self._turn = asyncio.Semaphore(_CONNECTIONS // 2)
 
     async def run(self, call: Call[T]) -> T:
         """Make one call. Raises `StoreUnavailable`, and whatever the call itself raises."""
+        async with self._turn:
+            return call.read(await self._answer(call))
+
+    async def _answer(self, call: Call[T]) -> Any:
         with unavailable(self._shown):
             try:
-                answer = await self.redis.evalsha(call.script.sha, 0, *call.arguments)
+                return await self.redis.evalsha(call.script.sha, 0, *call.arguments)
             except NoScriptError:
-                answer = await self.redis.eval(call.script.source, 0, *call.arguments)
-        return call.read(answer)
+                return await self.redis.eval(call.script.source, 0, *call.arguments)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -12,7 +12,8 @@ class Places:
     """A number of places; each lane is served in order of arrival, the high lane first."""
 
     def __init__(self, count: int, kept: int) -> None:
-        """Have `count` places, the last `kept` of which only the high lane may take."""
+        """Have `count` places, the last `kept` of which only the high lane may take; one is always for all."""
+        kept = min(kept, count - 1)
         self._free = count
         self._most = {True: count, False: count - kept}
         self._kept = {True: 0, False: kept}
