@@ -1,7 +1,7 @@
 """Phone numbers that make things happen, by their last three digits.
 
 They lie in ranges that regulators keep free for drama, so that none is anybody's phone: Ofcom's +44 7700 900
-000 to 900 999, and North America's +1 XXX 555 0100 to 0199. All other numbers are ordinary phones.
+000 to 900 999, and North America's +1 ... 555 0100 to 0199. All other numbers are ordinary phones.
 
 | +44 7700 900 ... | what the provider does (TextGoto's words) |
 |---|---|
