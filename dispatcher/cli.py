@@ -82,6 +82,8 @@ def worker(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The account to work for; several are separated by commas.")],
     loglevel: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Work for an account until told to stop: Celery, with everything that matters set.
 
@@ -96,6 +98,9 @@ def worker(
     node = f"{name.replace(',', '+')}-{os.getpid()}@%h"
     arguments = ["-A", "workers", "worker", "-Q", name, "-n", node, "--loglevel", loglevel, *context.args]
     quiet = ["--without-gossip", "--without-mingle"]
+    if as_json:
+        _json({"accounts": name.split(","), "node": node, "pid": os.getpid()})
+        sys.stdout.flush()
     # It becomes the worker, so that signals reach it.
     os.execv(sys.executable, [sys.executable, "-m", "celery", *arguments, *quiet])  # noqa: S606 - our own words, no shell
 
@@ -106,6 +111,8 @@ def run_sandbox(
     host: Annotated[str | None, typer.Option(help="Address to listen at.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen at; 0 takes a free one.", min=0, max=65535)] = None,
     ledger: Annotated[Path | None, typer.Option(help="File to keep what was accepted in, as JSON lines.")] = None,
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Play the providers locally: [bold]dispatcher sandbox[/bold], then DISPATCHER_SANDBOX=1 everywhere else.
 
@@ -119,9 +126,16 @@ def run_sandbox(
     from workers.sandbox.server import run
 
     place = urlsplit(load().sandbox_url)
+
+    def ready(url: str) -> None:
+        if as_json:
+            _json({"url": url})
+        else:
+            typer.echo(f"The sandbox listens at {url}")
+
     address, here = host or place.hostname or "127.0.0.1", place.port or SANDBOX_PORT if port is None else port
     try:
-        run(address, here, ledger, lambda url: typer.echo(f"The sandbox listens at {url}"))
+        run(address, here, ledger, ready)
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or "there is no such port"
         _fail(f"the sandbox cannot listen at {address}:{here}, or not write its ledger: {why}")

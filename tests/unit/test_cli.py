@@ -35,9 +35,6 @@ PRIVATE = (NUMBER, "07700 900077", TEXT, PASSWORD, CODE, CARD)
 #: Built once for all tests: that takes longer than most of them.
 COMMANDS: Final = typer.main.get_command(app)
 
-#: Commands that run until they are stopped: they have no document to print.
-SERVERS = {"worker", "sandbox"}
-
 
 class Ended(NamedTuple):
     """What a command left behind."""
@@ -119,7 +116,7 @@ def test_every_command_teaches_by_an_example_and_prints_json(run: Run, command: 
     assert (ended.code, ended.err) == (0, "")
     words = " ".join(line for line in ended.out.splitlines() if not line.strip().startswith("Usage:"))
     assert f"dispatcher {command}" in " ".join(words.split())
-    assert ("--json" in words) == (command not in SERVERS)
+    assert "--json" in words
 
 
 def test_every_command_is_in_the_list_with_a_line_of_its_own(run: Run) -> None:
