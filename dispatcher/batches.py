@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol, TypeAlias, overload
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias, overload
+
+import msgspec
 
 from dispatcher.errors import InvalidRequest, WaitTimeout
 from dispatcher.jobs import Job
 from dispatcher.states import FINAL, SETTLED, State
-from dispatcher.store import MOST
+from dispatcher.store import MOST, BatchState
 
 Until: TypeAlias = Literal["settled", "final"]
 
@@ -19,7 +21,7 @@ _LOOKS = (0.02, 0.25)
 
 
 class Reader(Protocol):
-    """What reads jobs and counts: the dispatcher."""
+    """What reads and takes back: the dispatcher."""
 
     def get(self, id_: str) -> Job:
         """Return one job."""
@@ -27,8 +29,11 @@ class Reader(Protocol):
     def get_many(self, ids: Sequence[str]) -> dict[str, Job]:
         """Return those that there are, by id."""
 
-    def batch_counts(self, id_: str) -> dict[str, int]:
-        """Return how many jobs of a batch are in each state."""
+    def batch_state(self, id_: str) -> BatchState:
+        """Return where a batch stands."""
+
+    def cancel_batch(self, batch_id: str) -> dict[str, int]:
+        """Take back what is queued of a batch."""
 
     def states(self, ids: Sequence[str]) -> list[State | None]:
         """Return the states of jobs."""
@@ -48,14 +53,29 @@ def looks(timeout: float) -> Iterator[float]:
         yield min(_LOOKS[0] if passed < 1 else _LOOKS[1], timeout - passed)
 
 
-class Batch:
-    """Jobs that were enqueued together. Its counts add up to its size at every moment."""
+def in_words(document: Mapping[str, Any]) -> str:
+    """Return a batch's document in one line: how many jobs it has, how they stand, whether more may follow."""
+    size, counts = document["size"], document["counts"]
+    words = f"{size} job{'' if size == 1 else 's'}"
+    if counts:
+        words += ": " + ", ".join(f"{count} {state}" for state, count in counts.items())
+    return words + ("; takes no more" if document["cancelled"] else "; more may follow" if document["open"] else "")
 
-    def __init__(self, reader: Reader, id_: str, ids: Sequence[str]) -> None:
-        """`ids` are the jobs in the order of their messages."""
+
+class Batch:
+    """Jobs that were enqueued together. Its counts add up to its size at every moment.
+
+    `jobs` are what the messages of one `send_many` became, in their order, or all jobs that `Dispatcher.batch` found;
+    everything else is about the whole batch as it is when asked.
+    """
+
+    def __init__(self, reader: Reader, id_: str, ids: Sequence[str], created: int = 0) -> None:
+        """`ids` are the jobs; `created` is how many of them this very call made."""
         self._reader = reader
         self.id = id_
         self.jobs = BatchJobs(reader, ids)
+        #: How many jobs this call made; the others were there before, by their idempotency keys.
+        self.created = created
 
     def __repr__(self) -> str:
         """Show what finds it."""
@@ -64,29 +84,52 @@ class Batch:
     @property
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state now, by state; zeroes are left out."""
-        counts = self._reader.batch_counts(self.id)
-        if sum(counts.values()) >= len(self.jobs):
-            return counts
+        return self._state().counts
+
+    @property
+    def settled(self) -> bool:
+        """Whether no job of it is busy now, and no more messages are to follow."""
+        return self._state().settled
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its document as it is now: schema, id, size, counts, settled, open, cancelled."""
+        return self._state().to_dict(self.id)
+
+    def wait(self, until: Until = "settled", timeout: float = 30) -> dict[str, int]:
+        """Return the counts once it is closed and all its jobs are settled, or final. Raises `WaitTimeout`."""
+        reached = ends(until)
+        for seconds in looks(timeout):
+            state = self._state()
+            if not state.open and all(one in reached for one in state.counts):
+                return state.counts
+            time.sleep(seconds)
+        state = self._state()
+        busy = sum(count for one, count in state.counts.items() if one not in reached)
+        jobs = f"{busy} job{'' if busy == 1 else 's'}"
+        words = f"still busy with {jobs}" if busy else "still open: send its last messages or close_batch()"
+        raise WaitTimeout(f"batch {self.id}", words, until, timeout)
+
+    def cancel(self) -> dict[str, int]:
+        """Take back what is still queued, refuse what comes later, and return the counts afterwards.
+
+        What is being sent goes on, and is not tried again. A job of which an earlier try may have been taken ends
+        `unknown`. Raises `NotFound` where all of its jobs were made before, in another batch or in none.
+        """
+        self._reader.cancel_batch(self.id)
+        return self.counts
+
+    def _state(self) -> BatchState:
+        state = self._reader.batch_state(self.id)
+        if sum(state.counts.values()) >= len(self.jobs):
+            return state
         # Some were made before, by the same idempotency keys: they count in the batch of then.
-        return self._counted()
+        return msgspec.structs.replace(state, counts=self._counted())
 
     def _counted(self) -> dict[str, int]:
         counts: Counter[str] = Counter()
         for start in range(0, len(self.jobs), MOST):
-            counts.update(state for state in self._reader.states(self.jobs.ids[start : start + MOST]) if state)
+            counts.update(state for state in self._reader.states(list(self.jobs.ids[start : start + MOST])) if state)
         return dict(counts)
-
-    def wait(self, until: Until = "settled", timeout: float = 30) -> dict[str, int]:
-        """Return the counts once all its jobs are settled, or final. Raises `WaitTimeout`."""
-        reached = ends(until)
-        for seconds in looks(timeout):
-            counts = self.counts
-            if all(state in reached for state in counts):
-                return counts
-            time.sleep(seconds)
-        counts = self.counts
-        busy = sum(count for state, count in counts.items() if state not in reached)
-        raise WaitTimeout(f"batch {self.id}", f"still busy with {busy} jobs", until, timeout)
 
 
 class BatchJobs(Sequence[Job]):
@@ -114,6 +157,6 @@ class BatchJobs(Sequence[Job]):
     def __iter__(self) -> Iterator[Job]:
         """Read the jobs in order."""
         for start in range(0, len(self.ids), MOST):
-            page = self.ids[start : start + MOST]
+            page = list(self.ids[start : start + MOST])
             found = self._reader.get_many(page)
             yield from (found[one] for one in page if one in found)

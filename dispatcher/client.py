@@ -41,10 +41,11 @@ from dispatcher.jobs import (
     check_utf8,
     new_id,
 )
-from dispatcher.queues import celery_app, publish, queue_name
+from dispatcher.outcomes import Failure, FailureKind
+from dispatcher.queues import CHUNK, celery_app, publish, queue_name
 from dispatcher.settings import Settings, load
 from dispatcher.states import State
-from dispatcher.store import MOST, Advance, Calls, JobStore
+from dispatcher.store import MOST, Advance, BatchState, Calls, JobStore, StoredIds, batch_state
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -132,6 +133,7 @@ class Dispatcher:
         *,
         provider: str | Sequence[str] | None = None,
         batch_id: str | None = None,
+        more: bool = False,
         sender: str = "",
         category: Category | str = Category.TRANSACTIONAL,
         reference: str = "",
@@ -147,6 +149,9 @@ class Dispatcher:
 
         All are checked before the first is stored: an error names the message, such as `messages[3].to`. A message's
         own sender, reference, metadata, options and idempotency key win over the call's.
+
+        `more` says that more messages of the same `batch_id` follow: the batch stays open, and does not count as
+        settled, until a call without it or `close_batch`. So does one that was not written to its end; repeat the call.
         """
         drafts.refuse_later(later, {"on_unknown": "hold"})
         terms = drafts.terms(category, lane, reference, metadata, tenant, valid_for=valid_for, send_at=send_at)
@@ -155,15 +160,24 @@ class Dispatcher:
         usual = Message("", "", sender=sender, options=options)
         fresh = [self._drafts.message(position, one, name, terms, usual) for position, one in enumerate(messages)]
         if not fresh:
-            raise InvalidRequest("messages", "is empty; there is nothing to send")
+            raise InvalidRequest("messages", "is empty; there is nothing to send, and close_batch() ends an open batch")
         self._refuse_conflicts(fresh)
         ids: list[str] = []
         for start in range(0, len(fresh), MOST):
+            follow = more or start + MOST < len(fresh)
             try:
-                ids += self._write(name, terms.lane, batch, fresh[start : start + MOST])[0]
+                ids += self._write(name, terms.lane, batch, fresh[start : start + MOST], more=follow)[0]
             except IdempotencyConflict as conflict:
                 raise conflict.at(f"messages[{start + conflict.position}]") from None
-        return Batch(self, batch, ids)
+        created = sum(record.id == id_ for record, id_ in zip(fresh, ids, strict=True))
+        return Batch(self, batch, ids, created)
+
+    def close_batch(self, batch_id: str) -> Batch:
+        """Say that no more messages of an open batch follow, where that was not known at its last `send_many`.
+
+        Nothing happens to one that is closed. Raises `NotFound`.
+        """
+        return self._batch(batch_id, self._store.run(self._calls.close(batch_id)))
 
     def verify(
         self,
@@ -326,15 +340,26 @@ class Dispatcher:
 
         One of which an earlier try may have been taken is not tried again either, and ends `unknown`.
         """
-        failure = b'{"kind":"refused","code":"cancelled","message":"cancelled by the caller"}'
-        move = Advance(
-            id=id_, guard="=queued", state=State.CANCELLED, detail="cancelled by the caller", fields={"e": failure}
-        )
-        (state,) = self._store.run(self._calls.advance([move]))
+        (state,) = self._store.run(self._calls.advance([_taken_back(id_)]))
         job = self.get(id_)
         if not state and job.state != State.CANCELLED:
             raise IllegalMove(id_, job.state, State.CANCELLED)
         return job
+
+    def cancel_batch(self, batch_id: str) -> dict[str, int]:
+        """Take back all jobs of a batch that are still queued, each as `cancel` does; return the counts afterwards.
+
+        What is being sent goes on, and is not tried again. Messages that come later are refused, also those of a
+        `send_many` that is under way. Raises `NotFound`.
+        """
+        size = self._store.run(self._calls.close(batch_id, cancelled=True))
+        ids = self._batch(batch_id, size).jobs.ids
+        # The last first: workers come from the other end.
+        for end in range(len(ids), 0, -CHUNK):
+            if State.QUEUED not in self.batch_state(batch_id).counts:
+                break
+            self._store.run(self._calls.advance([_taken_back(id_) for id_ in ids[max(0, end - CHUNK) : end]]))
+        return self.batch_state(batch_id).counts
 
     def jobs(
         self,
@@ -359,7 +384,7 @@ class Dispatcher:
         for start in range(0, len(ids), MOST):
             chosen += [
                 job
-                for job in self.get_many(ids[start : start + MOST], reveal=reveal).values()
+                for job in self.get_many(list(ids[start : start + MOST]), reveal=reveal).values()
                 if wanted in {None, job.state} and provider in {None, job.provider} and batch in {None, job.batch_id}
             ]
             if len(chosen) >= limit:
@@ -367,18 +392,18 @@ class Dispatcher:
         return chosen[:limit]
 
     def batch(self, id_: str) -> Batch:
-        """Return a batch by its id. Raises `NotFound`."""
-        with self._store.errors():
-            ids: Any = self._store.redis.lrange(f"d:b:{id_}:j", 0, -1)
-        if not ids:
-            raise NotFound("batch", id_)
-        return Batch(self, id_, [one.decode() for one in ids])
+        """Return a batch by its id, with the jobs it has now. Raises `NotFound`."""
+        with self._store.errors(), self._store.redis.pipeline() as pipe:
+            pipe.exists(f"d:b:{id_}")
+            pipe.llen(f"d:b:{id_}:j")
+            there, size = pipe.execute()
+        return self._batch(id_, size if there else None)
 
-    def batch_counts(self, id_: str) -> dict[str, int]:
-        """Return how many jobs of a batch are in each state; zeroes are left out."""
+    def batch_state(self, id_: str) -> BatchState:
+        """Return where a batch stands; one that there is not has no jobs."""
         with self._store.errors():
             stored: Any = self._store.redis.hgetall(f"d:b:{id_}")
-        return {state.decode(): int(count) for state, count in stored.items() if int(count)}
+        return batch_state(stored)
 
     def states(self, ids: Sequence[str]) -> list[State | None]:
         """Return the states of jobs, None for those that there are not."""
@@ -411,14 +436,16 @@ class Dispatcher:
     ) -> Job:
         name = self._accounts.choose(drafts.single(provider), operation)
         record = self._drafts.record(request, operation, terms, name, idempotency_key)
-        (id_,), at = self._write(name, terms.lane, "", [record])
+        (id_,), at = self._write(name, terms.lane, "", [record], more=False)
         if id_ != record.id:
             return self.get(id_)
         return self._drafts.job(record, name, at, terms)
 
-    def _write(self, provider: str, lane: Lane, batch: str, fresh: list[records.Record]) -> tuple[list[str], int]:
+    def _write(
+        self, provider: str, lane: Lane, batch: str, fresh: list[records.Record], *, more: bool
+    ) -> tuple[list[str], int]:
         """Write records and publish those that are new; answer the ids they have, and when."""
-        call = self._calls.create(provider, high=lane == Lane.HIGH, batch=batch, records=fresh)
+        call = self._calls.create(provider, high=lane == Lane.HIGH, batch=batch, records=fresh, more=more)
         try:
             created = self._store.run(call)
         except StoreUnavailable as error:
@@ -449,7 +476,11 @@ class Dispatcher:
             known: Any = self._store.redis.mget([f"d:k:{one.idempotency}" for _, one in keyed])
         for (position, one), stored in zip(keyed, known, strict=True):
             first = earlier.setdefault(one.idempotency, one)
-            id_, fingerprint = stored.decode().split(" ") if stored else (first.id, first.fingerprint)
+            made = tuple(stored.decode().split(" ")) if stored else None
+            if made and made[1] != one.fingerprint and self.states([made[0]]) == [None]:
+                # A key whose job is forgotten is free again.
+                made = None
+            id_, fingerprint = made or (first.id, first.fingerprint)
             if fingerprint != one.fingerprint:
                 raise IdempotencyConflict(id_, position).at(f"messages[{position}]")
 
@@ -463,7 +494,12 @@ class Dispatcher:
             return Check(valid=False, status="pending")
         return Check(job.result["valid"], job.result["status"])
 
-    def _listed(self, batch: str | None, number: str | None) -> list[str]:
+    def _batch(self, id_: str, size: int | None) -> Batch:
+        if size is None:
+            raise NotFound("batch", id_)
+        return Batch(self, id_, StoredIds(self._store, f"d:b:{id_}:j", range(size)))
+
+    def _listed(self, batch: str | None, number: str | None) -> Sequence[str]:
         if number is not None:
             hashed = self.settings.hashed("number", _number("number", number))
             if not hashed:
@@ -472,8 +508,8 @@ class Dispatcher:
         else:
             key = f"d:b:{batch}:j"
         with self._store.errors():
-            ids: Any = self._store.redis.lrange(key, 0, -1)
-        return [one.decode() for one in reversed(ids)]
+            size: Any = self._store.redis.llen(key)
+        return StoredIds(self._store, key, range(size))[::-1]
 
     def _indexed(self, states: list[State], provider: str | None, limit: int) -> list[str]:
         with self._store.errors():
@@ -490,8 +526,15 @@ class Dispatcher:
 #: The operation that asks a provider to judge a code.
 _CHECK: Final = "verify.check"
 
+_CANCELLED: Final = Failure(kind=FailureKind.REFUSED, code="cancelled", message="cancelled by the caller")
+
 _NO_VERIFICATION: Final = -1
 _PROVIDER_JUDGES: Final = -2
+
+
+def _taken_back(id_: str) -> Advance:
+    told = {"e": msgspec.json.encode(_CANCELLED)}
+    return Advance(id=id_, guard="=queued", state=State.CANCELLED, detail=_CANCELLED.message, fields=told)
 
 
 def _number(field: str, number: Any) -> str:

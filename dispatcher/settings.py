@@ -9,11 +9,21 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from dispatcher.errors import ConfigurationError
@@ -23,6 +33,9 @@ PREFIX: Final = "DISPATCHER_"
 
 #: What `demo` and `up` write into their data folder: Redis' URL, the sandbox's, and the keys.
 RUNTIME: Final = "runtime.json"
+
+#: The file of settings, in the folder that a program is started in.
+TOML: Final = "dispatcher.toml"
 
 #: What an account may be called: it names queues, and stands in histories.
 _ACCOUNT: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -46,28 +59,40 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         # A password such as "1e5" or "true" must stay what it is.
         enable_decoding=False,
-        toml_file="dispatcher.toml",
+        toml_file=TOML,
         extra="ignore",
         frozen=True,
         validate_default=False,
         hide_input_in_errors=True,
     )
 
+    #: The job store: redis://USER:PASSWORD@HOST:6379/0, rediss:// with TLS, or unix:///PATH.
     redis_url: str = Field("", repr=False)
+    #: The Celery broker, where it is not the same Redis: amqp://USER:PASSWORD@HOST:5672//
     broker_url: str = Field("", repr=False)
+    #: Play the providers: accounts without credentials get the sandbox's, and nobody is texted.
     sandbox: bool = False
+    #: Where `dispatcher sandbox` listens, such as http://127.0.0.1:8460.
     sandbox_url: str = ""
+    #: The folder of what `dispatcher demo` and `dispatcher up` start, from where a command is started.
     data: Path = Path(".dispatcher")
+    #: What a job must survive; there is one answer so far: whatever Redis survives.
     durability: Literal["redis"] = "redis"
-    #: Newest first, separated by commas.
+    #: Seals numbers, texts and results at rest; several, newest first, separated by commas.
     secret_key: SecretStr = SecretStr("")
+    #: Hashes numbers and codes. Never rotate it: nothing hashed before would be found again.
     hash_key: SecretStr = SecretStr("")
+    #: Signs callbacks, which this release does not make yet.
     callback_secret: SecretStr = SecretStr("")
+    #: Take card details for purchases; no provider of this release sells anything yet.
     allow_card_data: bool = False
+    #: The accounts that workers send with, each by its name.
     providers: dict[str, dict[str, SecretStr]] = Field({}, repr=False)
 
     #: Seconds that a job is kept after it settled.
     retention: float = Field(30 * 86400, gt=0)
+    #: Seconds that an idempotency key is kept, from when its job can be over; as long as a job unless set.
+    idempotency_retention: float | None = Field(None, gt=0)
     #: Seconds that an event is kept.
     events_retention: float = Field(7 * 86400, gt=0)
     #: Seconds one HTTP call may take, connecting included.
@@ -80,6 +105,8 @@ class Settings(BaseSettings):
     sweep_every: float = Field(5, gt=0)
     #: Seconds between looks for jobs that are due.
     tick: float = Field(0.25, gt=0)
+    #: Seconds between a worker's heartbeats.
+    heartbeat: float = Field(5, gt=0)
     #: Requests that one worker process has on the wire at most.
     connections: int = Field(256, gt=0)
     #: Attempts at a job before it is given up.
@@ -126,6 +153,20 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _jobs_outlive_their_keys(self) -> Self:
+        if self.keep_idempotency > self.retention:
+            raise ValueError(
+                f"DISPATCHER_IDEMPOTENCY_RETENTION ({self.keep_idempotency:g} s) must not be longer than "
+                f"DISPATCHER_RETENTION ({self.retention:g} s), or a key would name a job that is forgotten"
+            )
+        return self
+
+    @property
+    def keep_idempotency(self) -> float:
+        """Seconds that an idempotency key is kept."""
+        return self.retention if self.idempotency_retention is None else self.idempotency_retention
+
     @property
     def redis(self) -> str:
         """Redis' URL. Raises `ConfigurationError` when there is none."""
@@ -137,7 +178,7 @@ class Settings(BaseSettings):
         if not self.redis_url:
             raise ConfigurationError(
                 "DISPATCHER_REDIS_URL is not set; point it at your Redis, e.g. redis://127.0.0.1:6379/0 "
-                "(or run `dispatcher demo`, which brings its own)"
+                "(or run `dispatcher up`, which brings its own)"
             )
 
     @property
@@ -191,8 +232,89 @@ def load(**overrides: Any) -> Settings:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         raise ConfigurationError("; ".join(_told(one["loc"], one["msg"]) for one in error.errors())) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"dispatcher.toml is no TOML: {error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, PermissionError) as error:
+        raise ConfigurationError(_told_of_toml(error)) from None
+
+
+def usable() -> tuple[Settings, list[str]]:
+    """Return the settings with what is at fault left out, and what that is, in the words of `load`; raises nothing.
+
+    For those who go on nevertheless: `dispatcher doctor`, and the demonstration, which heeds hardly any.
+    """
+    unread = _unreadable()
+    faults = dict.fromkeys(unread.values())
+    toml = unread.pop(TOML, None)
+
+    class Usable(Settings):
+        """In which each fault counts as not given."""
+
+        model_config = SettingsConfigDict(toml_file=None if toml else TOML)
+
+        @field_validator("*", mode="wrap")
+        @classmethod
+        def _or_default(cls, value: Any, validate: ValidatorFunctionWrapHandler, told: ValidationInfo) -> Any:
+            return _as_far_as_valid(told.field_name or "", value, validate, faults)
+
+    apart: dict[str, Any] = {}
+    with _unset(unread):
+        while True:
+            try:
+                return Usable(**apart), list(faults)
+            except ValidationError as error:
+                # Each is well by itself; what does not go together is named in the words.
+                words = [_told(one["loc"], one["msg"]) for one in error.errors()]
+                named = {name.lower() for name in re.findall(rf"{PREFIX}([A-Z_]+)", " ".join(words))}
+                more = {name: field.get_default() for name, field in Settings.model_fields.items() if name in named}
+                if more.keys() <= apart.keys():
+                    raise
+                faults |= dict.fromkeys(words)
+                apart |= more
+
+
+def _as_far_as_valid(name: str, value: Any, validate: ValidatorFunctionWrapHandler, faults: dict[str, None]) -> Any:
+    """Return a setting's value, or its default with a word in `faults`; of accounts each by itself."""
+    try:
+        return validate(value)
+    except ValidationError as error:
+        if isinstance(value, dict) and len(value) > 1:
+            parts = [_as_far_as_valid(name, {key: one}, validate, faults) for key, one in value.items()]
+            return {key: one for part in parts for key, one in part.items()}
+        faults[_told((name,), error.errors()[0]["msg"])] = None
+        return Settings.model_fields[name].get_default()
+
+
+def secret_files() -> dict[str, Path]:
+    """Return the files that the environment names secrets in (`DISPATCHER_SECRET_KEY_FILE`), by variable."""
+    return {
+        variable: Path(path)
+        for variable, path in os.environ.items()
+        if variable.upper().startswith(PREFIX) and variable.upper().endswith("_FILE") and path
+    }
+
+
+def _unreadable() -> dict[str, str]:
+    """Return what is wrong with files that cannot be read, by variable or name."""
+    wrong = {}
+    for variable, path in secret_files().items():
+        try:
+            _read_secret(variable, path)
+        except ConfigurationError as error:
+            wrong[variable] = str(error)
+    try:
+        TomlConfigSettingsSource(Settings)
+    except (ValueError, PermissionError) as error:
+        wrong[TOML] = _told_of_toml(error)
+    return wrong
+
+
+@contextmanager
+def _unset(variables: Iterable[str]) -> Iterator[None]:
+    """Take variables out of the environment for a while."""
+    kept = {name: os.environ.pop(name) for name in variables}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def _well_formed(url: str, schemes: tuple[str, ...]) -> bool:
@@ -209,8 +331,13 @@ def _as_text(account: dict[str, Any]) -> dict[str, Any]:
     return {
         key.lower(): value if isinstance(value, str | SecretStr) else str(value)
         for key, value in account.items()
-        if not key.lower().endswith("_file")
+        # What is set to nothing is not set, as a compose file does it.
+        if not key.lower().endswith("_file") and value != ""
     }
+
+
+def _told_of_toml(error: ValueError | PermissionError) -> str:
+    return f"{TOML} cannot be read: {error.strerror if isinstance(error, OSError) else f'it is no TOML: {error}'}"
 
 
 def _told(location: tuple[int | str, ...], message: str) -> str:
@@ -228,14 +355,12 @@ class _FileSource(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for variable, path in os.environ.items():
-            name = variable.upper()
-            if name.startswith(PREFIX) and name.endswith("_FILE") and path:
-                *tables, leaf = name.removeprefix(PREFIX).removesuffix("_FILE").lower().split("__")
-                place = found
-                for table in tables:
-                    place = place.setdefault(table, {})
-                place[leaf] = _read_secret(variable, Path(path))
+        for variable, path in secret_files().items():
+            *tables, leaf = variable.upper().removeprefix(PREFIX).removesuffix("_FILE").lower().split("__")
+            place = found
+            for table in tables:
+                place = place.setdefault(table, {})
+            place[leaf] = _read_secret(variable, path)
         return found
 
 
@@ -247,7 +372,7 @@ class _RuntimeSource(PydanticBaseSettingsSource):
         raise NotImplementedError
 
     def __call__(self) -> dict[str, Any]:
-        folder = Path(self.current_state.get("data") or Settings.model_fields["data"].default)
+        folder = Path(str(self.current_state.get("data") or Settings.model_fields["data"].default))
         try:
             told: dict[str, Any] = json.loads((folder / RUNTIME).read_text())
         except (OSError, ValueError):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
 
 import msgspec
 import redis
@@ -23,8 +23,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
-from dispatcher.errors import ConfigurationError, IdempotencyConflict, StoreUnavailable
-from dispatcher.states import State, lua_tables
+from dispatcher.errors import ConfigurationError, IdempotencyConflict, InvalidRequest, NotFound, StoreUnavailable
+from dispatcher.jobs import SCHEMA
+from dispatcher.states import SETTLED, State, lua_tables
 
 if TYPE_CHECKING:
     from dispatcher.records import Record
@@ -109,6 +110,34 @@ class Advance(msgspec.Struct, frozen=True, kw_only=True):
         return f"Advance({self.id} to {self.state})"
 
 
+class BatchState(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a batch stood at one moment."""
+
+    #: How many of its jobs were in each state; zeroes are left out.
+    counts: dict[str, int]
+    #: More jobs may follow.
+    open: bool = False
+    #: It was taken back: none may follow.
+    cancelled: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether no job was busy and none may follow."""
+        return not self.open and all(state in SETTLED for state in self.counts)
+
+    def to_dict(self, id_: str) -> dict[str, Any]:
+        """Return the document of the batch `id_`."""
+        told = {"settled": self.settled, "open": self.open, "cancelled": self.cancelled}
+        return {"schema": SCHEMA, "id": id_, "size": sum(self.counts.values()), "counts": dict(self.counts), **told}
+
+
+def batch_state(fields: Mapping[bytes, bytes]) -> BatchState:
+    """Read a batch as it lies in Redis: its counts, and the marks that `lua/job.lua` names."""
+    stored = {state.value: int(fields.get(state.value.encode(), 0)) for state in State}
+    counts = {state: count for state, count in stored.items() if count}
+    return BatchState(counts=counts, open=b"o" in fields, cancelled=b"c" in fields)
+
+
 @cache
 def script(name: str) -> Script:
     """Return `lua/<name>.lua` with the state tables and the shared part before it."""
@@ -123,6 +152,7 @@ class Calls:
     def __init__(self, settings: Settings) -> None:
         """Take retention, lease and mode from `settings`."""
         self._keep = int(settings.retention * 1000)
+        self._keys_kept = int(settings.keep_idempotency * 1000)
         self._events_kept = int(settings.events_retention * 1000)
         self._lease = int(settings.lease * 1000)
         self._lost_after = int(settings.lost_after * 1000)
@@ -134,20 +164,29 @@ class Calls:
         """Enter as a worker. Raises `ConfigurationError` where the jobs here are not ours to do."""
         return Call(script("enter"), [self._mode, self._hash_key], self._refuse_stranger)
 
-    def create(self, provider: str, *, high: bool, batch: str, records: Sequence[Record]) -> Call[Created]:
+    def create(
+        self, provider: str, *, high: bool, batch: str, records: Sequence[Record], more: bool = False
+    ) -> Call[Created]:
         """Write jobs of one provider and lane, all or none; answers when, and the id of each.
 
-        An id differs from its record's where the same idempotency key had made that job before. Raises
-        `IdempotencyConflict`, and `ConfigurationError` where the jobs in this Redis are of another kind or hash key.
+        An id differs from its record's where the same idempotency key had made that job before. The batch is open
+        afterwards where `more` of it follow, else closed. Raises `IdempotencyConflict`, `InvalidRequest` where the
+        batch was cancelled, and `ConfigurationError` where the jobs in this Redis are of another kind or hash key.
         """
-        lane = "1" if high else ""
-        arguments: list[bytes | str | float] = [self._mode, self._hash_key, provider, lane, batch, self._keep]
+        lane, follow = "1" if high else "", "1" if more else ""
+        arguments: list[bytes | str | float] = [self._mode, self._hash_key, provider, lane, batch, follow]
+        arguments += (self._keep, self._keys_kept)
         for one in records:
             arguments += (
                 *(one.id, one.public, one.private, _or_empty(one.due), _or_empty(one.valid_for)),
                 *(one.number, one.idempotency, one.fingerprint, _or_empty(one.code_ttl)),
             )
-        return Call(script("create"), arguments, self._read_created)
+        return Call(script("create"), arguments, lambda answer: self._read_created(answer, batch))
+
+    def close(self, batch: str, *, cancelled: bool = False) -> Call[int | None]:
+        """Say that no more jobs of `batch` follow, or that none may; answers how many it has, None for no batch."""
+        arguments = [batch, "cancelled" if cancelled else "", self._keep]
+        return Call(script("close"), arguments, lambda answer: None if answer < 0 else int(answer))
 
     def take(self, token: str, ids: Sequence[str], *, alone: bool = False) -> Call[Taken]:
         """Take the queued jobs among `ids` into the hands of `token`, for as long as a lease; suspects only `alone`."""
@@ -207,7 +246,7 @@ class Calls:
 
     def sweep(self, most: int = MOST) -> Call[tuple[int, int]]:
         """End dead workers' leases, expire what was not sent in time, trim; answers how many of the first two."""
-        arguments = [self._keep, self._events_kept, most]
+        arguments = [self._keep, self._events_kept, self._lost_after, most]
         return Call(script("sweep"), arguments, lambda answer: (int(answer[0]), int(answer[1])))
 
     def check(self, id_: str, code_hash: str, tries: int) -> Call[tuple[int, str]]:
@@ -218,10 +257,12 @@ class Calls:
         """Write the status that a provider gave a verification it checks itself."""
         return Call(script("judged"), [id_, status], int)
 
-    def _read_created(self, answer: list[Any]) -> Created:
+    def _read_created(self, answer: list[Any], batch: str) -> Created:
         verdict, *rest = answer
         if verdict == b"CONFLICT":
             raise IdempotencyConflict(rest[1].decode(), int(rest[0]))
+        if verdict == b"CANCELLED":
+            raise InvalidRequest("batch_id", "was cancelled and takes no more messages; use another batch_id", batch)
         self._refuse_stranger(answer)
         return Created(int(rest[0]), _decoded(rest[1:]))
 
@@ -266,6 +307,45 @@ class JobStore:
         self.redis.close()
 
 
+class StoredIds(Sequence[str]):
+    """The ids in a list in Redis, read a page at a time when they are looked at; slices are views of the same kind."""
+
+    def __init__(self, store: JobStore, key: str, positions: range) -> None:
+        """Show what stands at `positions` of the list `key`."""
+        self._store = store
+        self._key = key
+        self._positions = positions
+
+    def __len__(self) -> int:
+        """Return how many were there when it was made, without asking Redis."""
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, position: int) -> str: ...
+    @overload
+    def __getitem__(self, position: slice) -> StoredIds: ...
+    def __getitem__(self, position: int | slice) -> str | StoredIds:
+        """Read one id now, or narrow the view. Raises `NotFound` where the list is not kept any more."""
+        if isinstance(position, slice):
+            return StoredIds(self._store, self._key, self._positions[position])
+        at = self._positions[position]
+        for id_ in self._read(range(at, at + 1)):
+            return id_
+        raise NotFound("list", self._key)
+
+    def __iter__(self) -> Iterator[str]:
+        """Read all in order; what is not kept any more is left out."""
+        most = max(1, MOST // abs(self._positions.step))
+        for start in range(0, len(self), most):
+            yield from self._read(self._positions[start : start + most])
+
+    def _read(self, positions: range) -> list[str]:
+        first, last = sorted((positions[0], positions[-1]))
+        with self._store.errors():
+            page: Any = self._store.redis.lrange(self._key, first, last)
+        return [page[at - first].decode() for at in positions if at - first < len(page)]
+
+
 class AsyncJobStore:
     """Makes calls from one event loop, many at a time."""
 
@@ -289,6 +369,10 @@ class AsyncJobStore:
                 return await self.redis.evalsha(call.script.sha, 0, *call.arguments)
             except NoScriptError:
                 return await self.redis.eval(call.script.source, 0, *call.arguments)
+
+    def errors(self) -> Any:
+        """Turn Redis' errors into `StoreUnavailable`, for commands that are no script."""
+        return unavailable(self._shown)
 
     async def close(self) -> None:
         """Close the connections."""

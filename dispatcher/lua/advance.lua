@@ -40,13 +40,17 @@ while i <= #ARGV do
     local state = allowed(job, guard, to) and move(job, to, now, detail, keep)
     answer[#answer + 1] = state or ''
     if state then
-      if state == 'queued' then park(job, reason, now + delay) end
       if try ~= '' then
         local tries = redis.call('HGET', job_key(id), 't')
         redis.call('HSET', job_key(id), 't', added(tries, int(now) .. ' ' .. job.p .. ' ' .. try, MOST_TRIES))
       end
       if code_ttl ~= '' then redis.call('HSET', job_key(id), 've', int(now + code_ttl)) end
       if #fields > 0 then redis.call('HSET', job_key(id), unpack(fields)) end
+      if state == 'queued' then
+        job.i = job.i or redis.call('HGET', job_key(id), 'i')
+        wait_again(job, reason, now + delay, now, keep)
+        answer[#answer] = job.s
+      end
     end
   end
 end

@@ -1,18 +1,24 @@
 -- Create jobs and their outbox entries, all or none.
--- ARGV: mode, what tells one hash key from another or "", provider, lane ("1" or ""), batch or "", ms to keep jobs; then
---       nine per job: id, public part, private part, due ms or "", ms it is valid for or "", number hash or "",
---       idempotency hash or "", fingerprint, ms its code lives for or ""
--- Returns {"MODE", other}, {"KEY"}, {"CONFLICT", position, id}, or {"OK", now in ms, then for each job the id it has:
---       its own, or that of the job made by the same idempotency key}.
+-- ARGV: mode, what tells one hash key from another or "", provider, lane ("1" or ""), batch or "", "1" where more of
+--       the batch follow or "", ms to keep jobs, ms to keep idempotency keys; then nine per job: id, public part,
+--       private part, due ms or "", ms it is valid for or "", number hash or "", idempotency hash or "", fingerprint,
+--       ms its code lives for or ""
+-- Returns {"MODE", other}, {"KEY"}, {"CANCELLED"} where the batch was, {"CONFLICT", position, id}, or {"OK", now in ms,
+--       then for each job the id it has: its own, or that of the job made by the same idempotency key}.
 -- Creating an id that is there already changes nothing: a producer may repeat a call whose answer was lost.
-local FIRST, EACH = 7, 9
-local provider, lane, batch, keep = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local FIRST, EACH = 9, 9
+local provider, lane, batch, more = ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
+local keep, keep_idem = tonumber(ARGV[7]), tonumber(ARGV[8])
 local refused = stranger(ARGV[1], ARGV[2])
 if refused then return refused end
+if batch ~= '' and redis.call('HEXISTS', batch_key(batch), 'c') == 1 then return {'CANCELLED'} end
 
+-- A key whose job is forgotten is free again.
 local function made_by(idem)
   local known = redis.call('GET', 'd:k:' .. idem)
-  if known then return string.match(known, '^(%S+) (%S+)$') end
+  if not known then return end
+  local id, fingerprint = string.match(known, '^(%S+) (%S+)$')
+  if redis.call('EXISTS', job_key(id)) == 1 then return id, fingerprint end
 end
 
 -- Look first, so that a conflict leaves nothing behind.
@@ -38,8 +44,9 @@ for i = FIRST, #ARGV, EACH do
     ARGV[i], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6], tonumber(ARGV[i + 8])
   if answer[3 + (i - FIRST) / EACH] == id and redis.call('EXISTS', job_key(id)) == 0 then
     local begins = math.max(due or 0, now)
-    -- What finds a job is kept for as long as the job can be: it may wait long before its retention begins.
-    local found = int(begins - now + (valid or 0) + keep)
+    -- What finds a job counts from when it can be over: it may wait long before its retention begins.
+    local over = begins - now + (valid or 0)
+    local found = int(over + keep)
     local fields = {'d', ARGV[i + 1], 'x', ARGV[i + 2], 'p', provider, 's', 'queued', 'n', 1}
     local function add(name, value)
       fields[#fields + 1] = name
@@ -64,8 +71,8 @@ for i = FIRST, #ARGV, EACH do
     end
     redis.call('HSET', job_key(id), unpack(fields))
     redis.call('ZADD', 'd:i:' .. provider .. ':queued', now, id)
-    if batch ~= '' then redis.call('RPUSH', 'd:b:' .. batch .. ':j', id) end
-    if idem ~= '' then redis.call('SET', 'd:k:' .. idem, id .. ' ' .. ARGV[i + 7], 'PX', found) end
+    if batch ~= '' then redis.call('RPUSH', batch_key(batch) .. ':j', id) end
+    if idem ~= '' then redis.call('SET', 'd:k:' .. idem, id .. ' ' .. ARGV[i + 7], 'PX', int(over + keep_idem)) end
     if number ~= '' then
       redis.call('RPUSH', 'd:n:' .. number, id)
       redis.call('LTRIM', 'd:n:' .. number, -1000, -1)
@@ -74,9 +81,9 @@ for i = FIRST, #ARGV, EACH do
     created = created + 1
   end
 end
-if batch ~= '' and created > 0 then
-  redis.call('HINCRBY', 'd:b:' .. batch, 'queued', created)
-  redis.call('PERSIST', 'd:b:' .. batch)
-  redis.call('PERSIST', 'd:b:' .. batch .. ':j')
+if batch ~= '' then
+  if created > 0 then redis.call('HINCRBY', batch_key(batch), 'queued', created) end
+  local changed = more and redis.call('HSET', batch_key(batch), 'o', '1') or redis.call('HDEL', batch_key(batch), 'o')
+  if created > 0 or changed > 0 then look_after(batch, keep) end
 end
 return answer

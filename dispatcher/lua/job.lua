@@ -21,13 +21,17 @@
 -- Beside the jobs:
 --   d:i:<provider>:<state>  sorted set of ids by the ms they came there        d:p  set of providers with jobs
 --   d:o:<queue>   outbox: ids whose message is out, by the ms it was published
---   d:g:<queue>   hash of 10 s slots: the latest publishing time among the messages taken in each
+--   d:g:<queue>   hash of 10 s slots: the latest publishing time among the messages taken in each; slot 0 has that of
+--                 all the slots that were folded into it
 --   d:w:<queue>   ids that wait, by the ms they are due
 --   d:l           ids that are sending, by the ms their lease ends             d:x  ids by the ms they expire at
---   d:b:<batch>   hash: jobs by state                                          d:b:<batch>:j  list of its ids
+--   d:b:<batch>   hash: jobs by state, and these, each "1":                    d:b:<batch>:j  list of its ids
+--     o  open: more jobs may follow      c  cancelled: none may      e  its settling was told
 --   d:n:<hash>    list of a number's job ids                                   d:k:<hash>     "<id> <fingerprint>"
 --   d:e           the event stream                                             d:et           the last entry trimmed
 --   d:mode        "sandbox" or "live"      d:hk  what tells one hash key from another      d:a  accounts, by workers
+--   d:hb, d:hb:<worker>, d:ha  heartbeats, by workers, as `dispatcher/heartbeats.py` says
+-- docs/retention.md says how long each is kept, and how those without a lifetime stay small.
 
 -- Bytes of history, and of tries, beyond which the oldest are forgotten, but for the first line.
 local MOST_HISTORY, MOST_TRIES = 16384, 4096
@@ -98,6 +102,58 @@ local function emit(event, id, n)
   redis.call('XADD', 'd:e', '*', 't', event, 'i', id, 'n', n)
 end
 
+local function batch_key(batch)
+  return 'd:b:' .. batch
+end
+
+-- Tell that a batch settled, with its counts as they are now.
+local function emit_settled(batch, key)
+  local stored, counts = redis.call('HGETALL', key), {}
+  for i = 1, #stored, 2 do
+    if SETTLED[stored[i]] and tonumber(stored[i + 1]) > 0 then
+      counts[#counts + 1] = stored[i] .. ' ' .. stored[i + 1]
+    end
+  end
+  local cancelled = redis.call('HEXISTS', key, 'c')
+  redis.call('XADD', 'd:e', '*', 't', 'batch.settled', 'i', batch, 'b', table.concat(counts, ','), 'c', cancelled)
+end
+
+-- See to a batch of which something changed: once none of its jobs is busy and no more may follow, its settling is
+-- told; it is kept while one is busy, and for as long as its jobs afterwards.
+local function look_after(batch, keep)
+  local key = batch_key(batch)
+  local v = redis.call('HMGET', key, 'queued', 'sending', 'o', 'e')
+  local busy, open, told = tonumber(v[1] or 0) + tonumber(v[2] or 0) > 0, v[3], v[4]
+  if busy and told then
+    redis.call('HDEL', key, 'e')
+  elseif not (busy or open or told) then
+    redis.call('HSET', key, 'e', '1')
+    emit_settled(batch, key)
+  end
+  for _, one in ipairs({key, key .. ':j'}) do
+    if busy then redis.call('PERSIST', one) else redis.call('PEXPIRE', one, keep) end
+  end
+end
+
+-- The latest publishing time among the messages of a queue that were taken `after` ms ago or longer. The slots that
+-- tell it are folded into slot 0, so that there are never more than a few.
+local function passed(queue, now, after)
+  local key, old, latest = 'd:g:' .. queue, {}, 0
+  local slots = redis.call('HGETALL', key)
+  for i = 1, #slots, 2 do
+    -- A slot spans 10 s, so it counts from its end.
+    if (tonumber(slots[i]) + 1) * 10000 <= now - after then
+      latest = math.max(latest, tonumber(slots[i + 1]))
+      if slots[i] ~= '0' then old[#old + 1] = slots[i] end
+    end
+  end
+  if #old > 0 then
+    redis.call('HSET', key, '0', int(latest))
+    redis.call('HDEL', key, unpack(old))
+  end
+  return latest
+end
+
 -- Take it out of every list of jobs that wait or run; the move that follows puts it where it belongs.
 local function unlist(job)
   if job.s == 'queued' then
@@ -109,19 +165,13 @@ local function unlist(job)
   end
 end
 
--- Count a move in the job's batch, which is kept for as long as its jobs: the last to settle starts its retention.
+-- Count a move in the job's batch.
 local function count(batch, from, to, keep)
-  local key = 'd:b:' .. batch
-  redis.call('HINCRBY', key, from, -1)
-  redis.call('HINCRBY', key, to, 1)
-  local busy = redis.call('HMGET', key, 'queued', 'sending')
-  for _, one in ipairs({key, key .. ':j'}) do
-    if tonumber(busy[1] or 0) + tonumber(busy[2] or 0) == 0 then
-      redis.call('PEXPIRE', one, keep)
-    else
-      redis.call('PERSIST', one)
-    end
-  end
+  local left = redis.call('HINCRBY', batch_key(batch), from, -1)
+  redis.call('HINCRBY', batch_key(batch), to, 1)
+  -- It was busy, and is.
+  if not SETTLED[from] and (left > 0 or not SETTLED[to]) then return end
+  look_after(batch, keep)
 end
 
 -- Move a job; answers the state it is in then, false where the state table forbids the move. A job of which an earlier
@@ -134,7 +184,6 @@ local function move(job, to, now, detail, keep)
   unlist(job)
   redis.call('ZREM', 'd:i:' .. job.p .. ':' .. job.s, job.id)
   redis.call('ZADD', 'd:i:' .. job.p .. ':' .. to, now, job.id)
-  if job.b then count(job.b, job.s, to, keep) end
   local was = job.s
   job.s = to
   note(job, now, detail)
@@ -146,6 +195,8 @@ local function move(job, to, now, detail, keep)
   elseif SETTLED[was] then
     redis.call('PERSIST', job_key(job.id))
   end
+  -- After the job's own event: the batch's comes when all is told.
+  if job.b then count(job.b, was, to, keep) end
   if to == 'queued' and job.z then redis.call('ZADD', 'd:x', job.z, job.id) end
   return to
 end
@@ -162,4 +213,13 @@ end
 local function fail(job, to, now, detail, kind, code, keep)
   if not move(job, to, now, detail, keep) then return end
   redis.call('HSET', job_key(job.id), 'e', cjson.encode({kind = kind, code = code, message = detail}))
+end
+
+-- Let a job that came back to the queue wait until `due`; of a batch that was cancelled meanwhile it is taken back.
+local function wait_again(job, reason, due, now, keep)
+  if job.b and redis.call('HEXISTS', batch_key(job.b), 'c') == 1 then
+    fail(job, 'cancelled', now, 'its batch was cancelled by the caller', 'refused', 'cancelled', keep)
+  else
+    park(job, reason, due)
+  end
 end

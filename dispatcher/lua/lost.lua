@@ -6,26 +6,14 @@
 -- taken, itself that long ago. Waiting in a backlog is not lost; being in a live worker's hands is not either.
 local queue, empty, after = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])
 local now = now_ms()
-
-local passed = 0
-local slots = redis.call('HGETALL', 'd:g:' .. queue)
-for i = 1, #slots, 2 do
-  -- A slot spans 10 s, so it counts from its end.
-  if (tonumber(slots[i]) + 1) * 10000 <= now - after then
-    passed = math.max(passed, tonumber(slots[i + 1]))
-    redis.call('HDEL', 'd:g:' .. queue, slots[i])
-  end
-end
--- Slot 0 keeps what the slots thrown away said.
-if passed > 0 then redis.call('HSET', 'd:g:' .. queue, '0', int(passed)) end
-
+local taken = passed(queue, now, after)
 local ids = {}
 local old = redis.call('ZRANGEBYSCORE', 'd:o:' .. queue, '-inf', now - after, 'WITHSCORES', 'LIMIT', 0, ARGV[4])
 for i = 1, #old, 2 do
   local job = load(old[i])
   if not job then
     redis.call('ZREM', 'd:o:' .. queue, old[i])
-  elseif job.held <= now and (empty or tonumber(old[i + 1]) < passed) then
+  elseif job.held <= now and (empty or tonumber(old[i + 1]) < taken) then
     redis.call('ZADD', 'd:o:' .. queue, now, job.id)
     redis.call('HSET', job_key(job.id), 'q', '1')
     note(job, now, 'its message was lost and is published again')

@@ -1,7 +1,7 @@
 -- End the leases of dead workers and the time of what was not sent in time; forget what retention has passed for.
--- ARGV: ms to keep jobs, ms to keep events, how many of each at most
+-- ARGV: ms to keep jobs, ms to keep events, ms after which an untaken message is lost, how many of each at most
 -- Returns how many leases ended and how many jobs expired.
-local keep, events_kept, most = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local keep, events_kept, lost_after, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local now = now_ms()
 
 local ended = redis.call('ZRANGEBYSCORE', 'd:l', '-inf', now, 'LIMIT', 0, most)
@@ -11,7 +11,8 @@ for _, id in ipairs(ended) do
     if job.o == 'always' or (job.o == 'once' and job.a <= 1) then
       move(job, 'queued', now, 'its worker died; asking again is harmless', keep)
       redis.call('HSET', job_key(id), 'i', '1')
-      park(job, 'retry', now)
+      job.i = '1'
+      wait_again(job, 'retry', now, now, keep)
     else
       move(job, 'unknown', now, 'its worker died while the request may have been on the wire', keep)
     end
@@ -30,6 +31,9 @@ for _, provider in ipairs(redis.call('SMEMBERS', 'd:p')) do
   for state in pairs(SETTLED) do
     redis.call('ZREMRANGEBYSCORE', 'd:i:' .. provider .. ':' .. state, '-inf', '(' .. int(now - keep))
   end
+  -- A queue that loses nothing is never asked about: what it tells of its pace is folded here.
+  passed(provider, now, lost_after)
+  passed(provider .. '.high', now, lost_after)
 end
 
 -- The last entry thrown away is remembered, so that a reader can be told that it missed something.

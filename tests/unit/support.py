@@ -84,10 +84,16 @@ class Bench:
     # -- the scripts -------------------------------------------------------------------------------------------------
 
     def create(
-        self, *ids: str, provider: str = "textgoto", high: bool = False, batch: str = "", **fields: Any
+        self,
+        *ids: str,
+        provider: str = "textgoto",
+        high: bool = False,
+        batch: str = "",
+        more: bool = False,
+        **fields: Any,
     ) -> Created:
         made = [record(one, **fields) for one in ids]
-        return self.run(self.calls.create(provider, high=high, batch=batch, records=made))
+        return self.run(self.calls.create(provider, high=high, batch=batch, records=made, more=more))
 
     def take(self, *ids: str, token: str = "", alone: bool = False) -> Taken:
         """Take as a worker of its own, unless it is named by its `token`."""
@@ -173,7 +179,8 @@ class Bench:
     def counts(self, batch: str) -> dict[str, int]:
         """The counts of a batch without zeroes."""
         stored: Mapping[bytes, bytes] = self.redis.hgetall(f"d:b:{batch}")
-        return {state.decode(): int(count) for state, count in stored.items() if int(count)}
+        marks = {b"o", b"c", b"e"}
+        return {state.decode(): int(count) for state, count in stored.items() if state not in marks and int(count)}
 
     def names(self) -> set[str]:
         """All keys."""

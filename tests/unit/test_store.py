@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from dispatcher.errors import ConfigurationError, IdempotencyConflict, StoreUnavailable
+from dispatcher.errors import ConfigurationError, IdempotencyConflict, InvalidRequest, StoreUnavailable
 from dispatcher.states import SETTLED, State
 from dispatcher.store import Advance, call_name
 from tests.unit.support import NUMBER, SECRET_KEY, TEXT, Bench, Clock, leaks, record, running
@@ -310,7 +310,7 @@ def test_taken_a_third_time_a_job_is_failed(bench: Bench) -> None:
     assert (told["kind"], told["code"]) == ("internal", "poison")
     assert "taken twice by workers that died with it" in told["message"]
     assert bench.counts("b") == {"failed": 1}
-    assert bench.events() == [("job.failed", "0001")]
+    assert bench.events() == [("job.failed", "0001"), ("batch.settled", "b")]
 
 
 def test_what_was_given_back_counts_as_never_taken(bench: Bench) -> None:
@@ -449,7 +449,7 @@ def test_what_is_useless_by_now_is_not_sent_any_more(bench: Bench, late: int, st
     assert bench.refused_claim(token, "0001") == state
     if state:
         assert bench.counts("b") == {"expired": 1}
-        assert bench.events() == [("job.expired", "0001")]
+        assert bench.events() == [("job.expired", "0001"), ("batch.settled", "b")]
         assert (bench.failure("0001") or {})["kind"] == "expired"
 
 
@@ -915,7 +915,7 @@ def test_a_dead_workers_job_goes_on_as_far_as_it_may_be_repeated(bench: Bench, r
         assert bench.counts("b") == {end: 1}
         assert bench.members("d:l") == set()
         assert bench.due() == (["0001"] if end == "queued" else [])
-    assert bench.events() == ([("job.unknown", "0001")] if ends[-1] == "unknown" else [])
+    assert bench.events() == ([("job.unknown", "0001"), ("batch.settled", "b")] if ends[-1] == "unknown" else [])
 
 
 def test_a_live_workers_lease_is_left_alone(bench: Bench) -> None:
@@ -945,7 +945,7 @@ def test_what_was_not_sent_in_time_expires(bench: Bench) -> None:
     assert bench.failure("0001") == {"kind": "expired", "code": "", "message": "its time passed before it was sent"}
     bench.clock.advance(60)
     assert bench.sweep() == (0, 1)
-    assert bench.events() == [("job.expired", "0001"), ("job.expired", "0002")]
+    assert bench.events() == [("job.expired", "0001"), ("job.expired", "0002"), ("batch.settled", "b")]
     assert bench.members("d:x") == bench.members("d:o:textgoto") == bench.members("d:w:textgoto") == set()
 
 
@@ -1359,6 +1359,20 @@ class Told:
     doubtful: bool = False
 
 
+@dataclass
+class Lot:
+    """A batch as the design says it must be."""
+
+    size: int = 0
+    there: bool = False
+    open: bool = False
+    cancelled: bool = False
+    #: No job of it is busy, none may follow, and a consumer was told.
+    told: bool = False
+    #: How often it settled.
+    settled: int = 0
+
+
 class Walk(RuleBasedStateMachine):
     """Anything may happen in any order; the state table, the counts and the indexes hold after every step."""
 
@@ -1372,7 +1386,7 @@ class Walk(RuleBasedStateMachine):
         self.stack.enter_context(running(clock))
         self.bench = Bench(clock)
         self.jobs: dict[str, Told] = {}
-        self.size: Counter[str] = Counter()
+        self.batches = {"a": Lot(), "b": Lot()}
         self.tokens = ["0"]
 
     def teardown(self) -> None:
@@ -1391,22 +1405,41 @@ class Walk(RuleBasedStateMachine):
         job = self.jobs[id_]
         self.leave(job, "unknown" if job.doubtful else to)
 
+    def wait(self, id_: str, due: int) -> None:
+        """A job came back to the queue, and waits; of a batch that was cancelled meanwhile it is taken back."""
+        job = self.jobs[id_]
+        job.state, job.place, job.due = "queued", "parked", due
+        if job.batch and self.batches[job.batch].cancelled:
+            # Where all had settled before it came back, they settle again.
+            self.batches[job.batch].told &= any(
+                one.state in {"queued", "sending"} and one.batch == job.batch
+                for other, one in self.jobs.items() if other != id_
+            )  # fmt: skip
+            self.end(id_, "cancelled")
+
     @rule(
         ids=st.lists(ids, min_size=1, max_size=3),
         queue=queues,
         batch=st.sampled_from(["", "a", "b"]),
+        more=st.booleans(),
         due=st.sampled_from([None, -5, 30, 100]),
         valid=st.sampled_from([None, 20, 200]),
     )
-    def create(self, ids: list[str], queue: str, batch: str, due: int | None, valid: int | None) -> None:
+    def create(self, ids: list[str], queue: str, batch: str, *, more: bool, due: int | None, valid: int | None) -> None:
         moment = None if due is None else self.now + due * 1000
         provider, high = queue.removesuffix(".high"), queue.endswith(".high")
-        fields = {"due": moment, "valid_for": valid and valid * 1000}
-        assert self.bench.create(*ids, provider=provider, high=high, batch=batch, **fields).ids == ids
+        fields: dict[str, Any] = {"due": moment, "valid_for": valid and valid * 1000}
+        lot = self.batches.get(batch, Lot())
+        if lot.cancelled:
+            with pytest.raises(InvalidRequest, match="was cancelled"):
+                self.bench.create(*ids, provider=provider, high=high, batch=batch, more=more, **fields)
+            return
+        assert self.bench.create(*ids, provider=provider, high=high, batch=batch, more=more, **fields).ids == ids
+        fresh = {*ids} - {*self.jobs}
+        lot.size, lot.open, lot.there = lot.size + len(fresh), more, lot.there or more or bool(fresh)
         for id_ in ids:
             if id_ in self.jobs:
                 continue
-            self.size[batch] += 1
             later = moment is not None and moment > self.now
             self.jobs[id_] = Told(
                 queue, batch, place="parked" if later else "out", due=moment or 0, published=self.now,
@@ -1487,11 +1520,21 @@ class Walk(RuleBasedStateMachine):
             to = "unknown"
         moved = to if heard and to in TABLE[job.state] else ""
         told = to if ours and job.state == asked else moved
-        assert self.bench.advance(id_, token, asked, wait="retry", delay=delay) == told
+        answered = self.bench.advance(id_, token, asked, wait="retry", delay=delay)
         if moved:
             self.leave(job, to)
         if moved == "queued":
-            job.place, job.due = "parked", self.now + delay * 1000
+            self.wait(id_, self.now + delay * 1000)
+
+        assert answered == (job.state if moved else told)
+
+    @rule(batch=st.sampled_from(["a", "b"]), cancelled=st.booleans())
+    def close(self, batch: str, cancelled: bool) -> None:
+        lot = self.batches[batch]
+        size = self.bench.run(self.bench.calls.close(batch, cancelled=cancelled))
+        assert size == (lot.size if lot.there else None)
+        if lot.there:
+            lot.open, lot.cancelled = False, lot.cancelled or cancelled
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data(), to=st.sampled_from(["cancelled", "queued"]))
@@ -1539,7 +1582,9 @@ class Walk(RuleBasedStateMachine):
             job = self.jobs[id_]
             again = job.repeat == "always" or (job.repeat == "once" and job.attempts <= 1)
             self.leave(job, "queued" if again else "unknown")
-            job.place, job.due, job.doubtful = "parked", self.now, job.doubtful or again
+            job.doubtful = job.doubtful or again
+            if again:
+                self.wait(id_, self.now)
         useless = [
             id_ for id_, job in self.jobs.items()
             if job.state == "queued" and job.useless is not None and job.useless <= self.now
@@ -1581,9 +1626,37 @@ class Walk(RuleBasedStateMachine):
 
     @invariant()
     def the_counts_of_every_batch_add_up(self) -> None:
-        for batch in ("a", "b"):
-            assert sum(self.bench.counts(batch).values()) == self.size[batch]
-            assert self.bench.counts(batch) == Counter(job.state for job in self.jobs.values() if job.batch == batch)
+        for batch, lot in self.batches.items():
+            assert sum(self.bench.counts(batch).values()) == lot.size
+            assert self.bench.counts(batch) == self.states(batch)
+            assert self.bench.redis.llen(f"d:b:{batch}:j") == lot.size
+
+    def states(self, batch: str) -> Counter[str]:
+        return Counter(job.state for job in self.jobs.values() if job.batch == batch)
+
+    @invariant()
+    def each_settling_of_a_batch_is_told_once_with_its_counts(self) -> None:
+        events = [fields for _, fields in self.bench.redis.xrange("d:e") if fields[b"t"] == b"batch.settled"]
+        for batch, lot in self.batches.items():
+            told = [fields[b"b"].decode() for fields in events if fields[b"i"] == batch.encode()]
+            if self.busy(batch):
+                lot.told = False
+            elif lot.there and not lot.open and not lot.told:
+                lot.told, lot.settled = True, lot.settled + 1
+                counts = [f"{state} {jobs}" for state, jobs in self.states(batch).items()]
+                assert sorted(told[-1].split(",")) == sorted(counts or [""])
+            assert len(told) == lot.settled
+
+    def busy(self, batch: str) -> bool:
+        return bool(self.states(batch) & Counter(queued=1, sending=1))
+
+    @invariant()
+    def a_batch_has_a_lifetime_exactly_while_none_of_its_jobs_is_busy(self) -> None:
+        for batch, lot in self.batches.items():
+            if lot.there:
+                assert (self.bench.ttl(f"d:b:{batch}") is not None) == (not self.busy(batch))
+            if lot.size:
+                assert self.bench.ttl(f"d:b:{batch}:j") == self.bench.ttl(f"d:b:{batch}")
 
 
 def test_whatever_happens_in_whatever_order_the_counts_and_indexes_hold() -> None:
