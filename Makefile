@@ -5,10 +5,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format lock clean
+.PHONY: help install demo up test test-system lint format lock clean
 
 help: ## show these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## build or refresh .venv from the lock
 
@@ -27,14 +27,25 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: install ## see it work against the sandbox, with nothing else to install
 	$(BIN)/dispatcher demo
 
+up: install ## run everything: Redis, a worker for each account, Flower; with DISPATCHER_SANDBOX=1 the sandbox
+	$(BIN)/dispatcher up
+
 test: install ## run the tests
 	$(BIN)/pytest
+
+test-system: install ## run the tests that need a browser: Debian's Chromium, which this installs
+	@command -v chromium >/dev/null || { \
+		if test "$$(id -u)" = 0; then as_root=; else as_root=sudo; fi; set -x; \
+		$$as_root apt-get update -q && \
+		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium; }
+	$(BIN)/pytest tests/system
 
 lint: install ## check style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 format: install ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
@@ -42,14 +53,14 @@ format: install ## rewrite the code in the house style
 
 # Made on the oldest Python, which needs a superset of what later ones need, and without this machine's
 # pip settings, which must not reach anybody else. `make lock LOCK=--upgrade` takes the newest releases.
+lock: COMPILE := env -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS -u PIP_CONSTRAINT -u PIP_NO_INDEX \
+	PIP_CONFIG_FILE=/dev/null CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes \
+	--allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 lock: install ## pin the dependencies again
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
 		echo "The lock is made on Python 3.11: make clean && make PYTHON=python3.11 lock" >&2; exit 1; }
-	env -u PIP_INDEX_URL -u PIP_EXTRA_INDEX_URL -u PIP_FIND_LINKS -u PIP_CONSTRAINT -u PIP_NO_INDEX \
-		PIP_CONFIG_FILE=/dev/null CUSTOM_COMPILE_COMMAND="make lock" \
-		$(BIN)/pip-compile --quiet --extra dev --generate-hashes --allow-unsafe --strip-extras \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(LOCK) \
-		--output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra dev $(LOCK) --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra image --constraint requirements.lock --output-file requirements-image.lock pyproject.toml
 
 clean: ## remove .venv and what the tools cached; the data folder .dispatcher stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info

@@ -10,9 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from dispatcher.accounts import Account
+from dispatcher.heartbeats import WELL, Health
 from dispatcher.jobs import Job, Waiting
 from dispatcher.privacy import one_line
 from dispatcher.states import State
+from dispatcher.status import Server, Status
 
 #: The colour of each state: what is well, what is under way, what wants a look.
 COLOURS: Final = {
@@ -27,6 +29,13 @@ COLOURS: Final = {
     State.EXPIRED: "magenta",
     State.CANCELLED: "magenta",
 }
+
+
+#: Characters that a process' name takes in the common log.
+_NAME: Final = 12
+
+#: What is neither well nor wrong.
+_UNWELL: Final = {Health.STARTING: "cyan", Health.STOPPING: "magenta"}
 
 
 def state_text(state: State) -> Text:
@@ -129,6 +138,86 @@ def print_providers(accounts: Iterable[Account]) -> None:
             *(told.get(field, "") for field in ("recipients", "receipts", "verification")),
         )
     _console().print(table)
+
+
+def print_status(status: Status) -> None:
+    """Print everything on one screen, and what is wrong last."""
+    console = _console()
+    servers = Table.grid(padding=(0, 2))
+    for name, server in (("Redis", status.redis), ("broker", status.broker)):
+        servers.add_row(Text(name, "dim"), server.address, _server(server))
+    console.print(servers)
+    console.print()
+    if status.accounts:
+        console.print(_accounts(status))
+        console.print()
+    if any(one.workers for one in status.accounts):
+        console.print(_workers(status))
+        console.print()
+    for problem in status.problems:
+        console.print(Text(problem, "red"))
+    if not status.problems:
+        console.print(Text("All is well.", "green"))
+
+
+def _server(server: Server) -> Text:
+    if server.problem:
+        return Text("cannot be used", "red")
+    memory = "" if server.memory is None else f", {server.memory / 1e6:.1f} MB"
+    return Text(f"{server.kind} {server.version}{memory}".strip() or "answers")
+
+
+def _accounts(status: Status) -> Table:
+    table = Table(box=None, header_style="dim")
+    table.add_column("account")
+    for column in ("workers", "queued", "parked", "sending", "unknown"):
+        table.add_column(column, justify="right")
+    table.add_column("messages (high + normal)", justify="right")
+    table.add_column("oldest")
+    for account in status.accounts:
+        living = sum(one.health in WELL for one in account.workers)
+        depths = " + ".join("?" if depth is None else str(depth) for depth in account.queues.values())
+        since = account.waiting_since
+        table.add_row(
+            f"{account.name}{' (sandbox)' if account.sandbox else ''}",
+            Text(str(living), "green" if living else "red"),
+            str(account.queued),
+            str(account.parked),
+            str(account.sending),
+            Text(str(account.unknown), COLOURS[State.UNKNOWN] if account.unknown else ""),
+            depths,
+            f"{(status.at - since).total_seconds():.0f} s" if since else "",
+        )
+    return table
+
+
+def _workers(status: Status) -> Table:
+    table = Table(box=None, header_style="dim")
+    for column in ("worker", "health", "slots taken", "last beat"):
+        table.add_column(column)
+    by_node = {one.node: one for account in status.accounts for one in account.workers}
+    for one in by_node.values():
+        ago = max(0.0, (status.at - one.at).total_seconds())
+        health = Text(one.health, "green" if one.health in WELL else _UNWELL.get(one.health, "red"))
+        table.add_row(one.node, health, f"{one.busy} of {one.slots}", f"{ago:.0f} s ago")
+    return table
+
+
+class Log:
+    """The output of several processes as one, a colour for each."""
+
+    _COLOURS: Final = ("cyan", "magenta", "yellow", "blue", "bright_cyan", "bright_magenta", "bright_yellow")
+
+    def __init__(self) -> None:
+        """Print to standard output."""
+        self._console = Console(soft_wrap=True, highlight=False)
+        self._styles: dict[str, str] = {}
+
+    def tell(self, name: str, line: str) -> None:
+        """Print a line of the process `name`."""
+        style = self._styles.setdefault(name, self._COLOURS[len(self._styles) % len(self._COLOURS)])
+        shown = "".join(letter if letter.isprintable() else " " for letter in line)
+        self._console.print(Text.assemble((f"{name:>{_NAME}} | ", style), shown))
 
 
 def _console() -> Console:

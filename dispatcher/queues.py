@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
+from celery.app.amqp import AMQP
 from kombu import Exchange, Queue
 
 from dispatcher.jobs import Lane
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 
 #: The task that executes jobs: its one argument is a list of job ids.
 EXECUTE: Final = "dispatcher.execute"
+
+#: The task that a worker asks of itself, to see that it still consumes.
+BEAT: Final = "dispatcher.beat"
+
+#: Seconds that a beat nobody took lies on the broker.
+_BEAT_LIVES: Final = 60
 
 #: Jobs that one message carries at most.
 CHUNK: Final = 100
@@ -51,6 +58,40 @@ def declared(name: str) -> Queue:
     return Queue(name, Exchange(""), routing_key=name)
 
 
+def node_name(accounts: Iterable[str], process: int, host: str) -> str:
+    """Return what a worker is called in logs, in Flower and by `dispatcher status`."""
+    return f"{'+'.join(accounts)}-{process}@{host}"
+
+
+def beat_queue(node: str) -> Queue:
+    """Return the queue that one worker alone consumes."""
+    return Queue(f"{node}.beat", Exchange(""), routing_key=f"{node}.beat", expires=_BEAT_LIVES)
+
+
+def is_beat(queue: str) -> bool:
+    """Say whether a queue is one worker's own; no account's name has an @."""
+    return "@" in queue
+
+
+def depth(app: Celery, queue: str) -> int:
+    """Return how many messages lie in a queue. Raises what kombu raises."""
+    with app.connection_for_read() as connection:
+        # Not passively: with a key prefix kombu (5.7) finds no queue on Redis then, whatever lies in it.
+        told: Any = declared(queue)(connection.default_channel).queue_declare()
+        return int(told.message_count)
+
+
+class _Queues(AMQP):
+    """Celery's queues, left on the exchange they are declared with.
+
+    Celery would bind each to an exchange of its own, and kombu keep that binding for ever, of every worker's own queue.
+    """
+
+    @property
+    def default_exchange(self) -> Exchange:
+        return Exchange("")
+
+
 class _App(Celery):
     """A Celery app that keeps to its own broker.
 
@@ -58,11 +99,15 @@ class _App(Celery):
     take our messages to the application's broker.
     """
 
+    #: The job record is the result; a `CELERY_RESULT_BACKEND` in the environment is the application's.
+    backend_cls = "disabled"
+    amqp_cls = _Queues  # type: ignore[assignment]  # the stubs know a path only
+
     def connection_for_write(self, url: str | None = None, *args: Any, **kwargs: Any) -> Any:
-        return super().connection_for_write(url or self.conf["dispatcher_broker_url"], *args, **kwargs)
+        return super().connection_for_write(url or self.conf["dispatcher_secret_broker_url"], *args, **kwargs)
 
     def connection_for_read(self, url: str | None = None, *args: Any, **kwargs: Any) -> Any:
-        return super().connection_for_read(url or self.conf["dispatcher_broker_url"], *args, **kwargs)
+        return super().connection_for_read(url or self.conf["dispatcher_secret_broker_url"], *args, **kwargs)
 
 
 def celery_app(settings: Settings, providers: Iterable[str] = ()) -> Celery:
@@ -70,7 +115,8 @@ def celery_app(settings: Settings, providers: Iterable[str] = ()) -> Celery:
 
     `providers` are the accounts whose queues may be consumed; a producer needs none.
     """
-    app = _App("dispatcher", set_as_current=False)
+    # No fixups: Celery's for Django makes the first app everyone's default. The loader: `CELERY_LOADER` is not for us.
+    app = _App("dispatcher", loader="app", fixups=[], set_as_current=False)
     app.conf.update(configuration(settings))
     app.conf.task_queues = [declared(name) for provider in providers for name in both_queues(provider)]
     return app
@@ -92,7 +138,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
     """Return the options that keep Celery on Redis from losing, repeating and stalling work; each has its reason."""
     return {
         "broker_url": settings.broker,
-        "dispatcher_broker_url": settings.broker,
+        # Celery hides the password in its own settings' values, and all of what is called a secret; Flower and
+        # `celery inspect conf` show the rest.
+        "dispatcher_secret_broker_url": settings.broker,
         # The job record is the result; nothing may grow or leak in a second place.
         "task_ignore_result": True,
         "task_store_errors_even_if_ignored": False,

@@ -1,25 +1,58 @@
-"""The workers' Celery app: `celery -A workers worker -Q textgoto`.
+"""The workers' Celery app: `celery -A workers worker -Q textgoto`, and `celery -A workers flower`.
 
-Everything that matters is in its configuration, so that the bare command behaves like `dispatcher worker textgoto`.
+Everything that matters is in its configuration and in the signals below, so that the bare commands behave like
+`dispatcher worker textgoto` and like what `dispatcher up` starts.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from ipaddress import ip_address
 from typing import Any, NoReturn
 
-from celery.signals import celeryd_after_setup, celeryd_init, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import (
+    celeryd_after_setup,
+    celeryd_init,
+    import_modules,
+    worker_init,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
+from tornado.options import options as flower
 
 from dispatcher.errors import ConfigurationError, DispatcherError
 from dispatcher.jobs import Lane
-from dispatcher.queues import EXECUTE, celery_app, is_high, provider_of, queue_name
+from dispatcher.queues import (
+    BEAT,
+    EXECUTE,
+    beat_queue,
+    celery_app,
+    is_beat,
+    is_high,
+    node_name,
+    provider_of,
+    queue_name,
+)
 from dispatcher.settings import load
 from workers.adapters import adapters, configured
 from workers.tasks import Runtime
 
+log = logging.getLogger("dispatcher.worker")
+
 #: Jobs or chunks that one worker process works on at once, unless an account says its own `CONCURRENCY`.
 _CONCURRENCY = 64
+
+
+#: What Flower does unless told otherwise. Left alone it listens everywhere, hides the words that tasks end with, and
+#: has a button that makes a job wait for ever.
+_FLOWER = {
+    "FLOWER_ADDRESS": "127.0.0.1",
+    "FLOWER_READ_ONLY": "true",
+    "FLOWER_TASKS_COLUMNS": "received,uuid,result,state,worker",
+}
 
 
 def _refuse(error: DispatcherError) -> NoReturn:
@@ -33,6 +66,9 @@ try:
     app = celery_app(settings, configured(settings))
 except ConfigurationError as error:
     _refuse(error)
+
+for _name, _value in _FLOWER.items():
+    os.environ.setdefault(_name, _value)
 
 #: One runtime a process: a pool that forks must not share its parent's event loop and sockets.
 _runtimes: dict[int, Runtime] = {}
@@ -54,9 +90,45 @@ def execute(self: Any, ids: list[str]) -> str:
     return here.run(here.execution.execute(ids, queue))
 
 
+@app.task(name=BEAT, bind=True, send_events=False)
+def beat(self: Any) -> None:
+    """Answer that this worker consumes. Flower is not told: it would see nothing else."""
+    runtime().answer(self.request.hostname)
+
+
+@import_modules.connect(sender=app, weak=False)
+def guard_flower(**_: Any) -> None:
+    """Refuse to let Flower listen anywhere but on the loopback without a password.
+
+    It sends this signal once its options are read; a worker sends it too, and has none of them.
+    """
+    if not {"basic_auth", "auth", "address", "unix_socket"} <= set(flower.as_dict()):
+        return
+    flower.address = flower.address or _FLOWER["FLOWER_ADDRESS"]
+    # Set to nothing, it would let in nobody; half of it, whoever gives the half.
+    flower.basic_auth = [one for one in flower.basic_auth or [] if one]
+    if not all(all(one.partition(":")) for one in flower.basic_auth):
+        _refuse(ConfigurationError("FLOWER_BASIC_AUTH must be name:password; several are separated by commas"))
+    if not (flower.basic_auth or flower.auth or flower.unix_socket or _is_loopback(flower.address)):
+        _refuse(
+            ConfigurationError(
+                f"Flower would listen at {flower.address} for everyone; set "
+                "FLOWER_BASIC_AUTH=name:password, or leave --address out to have it on this machine only"
+            )
+        )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return address == "localhost" or ip_address(address).is_loopback
+    except ValueError:
+        # A name may mean any address, and another tomorrow.
+        return False
+
+
 @celeryd_init.connect(sender=None, weak=False)
-def check_credentials(conf: Any = None, options: dict[str, Any] | None = None, **_: Any) -> None:
-    """Refuse to start without the credentials of what is to be served, naming the setting."""
+def check_credentials(instance: Any = None, conf: Any = None, options: dict[str, Any] | None = None, **_: Any) -> None:
+    """Refuse to start without the credentials of what is to be served, naming the setting; else take a name."""
     asked = (options or {}).get("queues") or ()
     names = _served(asked.split(",") if isinstance(asked, str) else asked) or configured(settings)
     if not names:
@@ -71,23 +143,48 @@ def check_credentials(conf: Any = None, options: dict[str, Any] | None = None, *
         _refuse(error)
     slots = [int(one.settings["concurrency"]) for one in wanted.values() if "concurrency" in one.settings]
     conf.worker_concurrency = max(slots, default=_CONCURRENCY)
+    name, _at, host = instance.hostname.partition("@")
+    if name == "celery":
+        # Celery's own default is one name for all workers of a machine.
+        instance.hostname = node_name(names, os.getpid(), host)
+
+
+@worker_init.connect(weak=False)
+def keep_to_itself(sender: Any = None, **_: Any) -> None:
+    """Leave out what makes workers talk to each other: they share nothing but Redis, and start a second sooner."""
+    sender.options.update(without_gossip=True, without_mingle=True)
 
 
 @celeryd_after_setup.connect(weak=False)
 def codes_first(instance: Any = None, **_: Any) -> None:
-    """Consume each account's high queue too, though only the other was named, and all of these before any other."""
-    asked = list(instance.app.amqp.queues.consume_from)
+    """Consume each account's high queue too, though only the other was named, and all of these before any other.
+
+    In front of them all stands the worker's own queue, with one message every few seconds, so that a backlog does not
+    make it look dead.
+    """
+    queues = instance.app.amqp.queues
+    asked = list(queues.consume_from)
     high = [queue_name(name, Lane.HIGH) for name in _served(asked)]
-    instance.app.amqp.queues.select([*high, *(queue for queue in asked if not is_high(queue))])
+    own = beat_queue(instance.hostname)
+    queues.add(own)
+    queues.select([own.name, *high, *(queue for queue in asked if not is_high(queue))])
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).addFilter(_no_beat)
+
+
+def _no_beat(record: logging.LogRecord) -> bool:
+    """Keep what is no news out of the log: a beat that was received and answered."""
+    return record.levelno > logging.INFO or getattr(record, "data", {}).get("name") != BEAT
 
 
 @worker_ready.connect(weak=False)
-def begin(**_: Any) -> None:
-    """Say what is served here, and look after what is due."""
+def begin(sender: Any = None, **_: Any) -> None:
+    """Say what is served here, look after what is due, and beat."""
     try:
         here = runtime()
         here.announce()
-        here.start_clock()
+        here.start(sender.hostname, sender.controller.concurrency)
+        log.info("serving %s with %d slots", ", ".join(here.accounts), sender.controller.concurrency)
     except DispatcherError as error:
         _refuse(error)
     except Exception as error:
@@ -101,7 +198,7 @@ def hand_back(**_: Any) -> None:
     """Claim nothing any more: to stop takes no longer than what is on the wire."""
     mine = _runtimes.get(os.getpid())
     if mine is not None:
-        mine.execution.stop()
+        mine.hand_back()
 
 
 @worker_shutdown.connect(weak=False)
@@ -114,4 +211,4 @@ def end(**_: Any) -> None:
 
 def _served(queues: Any) -> list[str]:
     """Return the accounts whose queues these are, each once."""
-    return list(dict.fromkeys(provider_of(queue.strip()) for queue in queues))
+    return list(dict.fromkeys(provider_of(queue.strip()) for queue in queues if not is_beat(queue)))

@@ -29,7 +29,7 @@ from dispatcher.queues import is_high, queue_name
 from dispatcher.settings import Settings
 from dispatcher.states import State
 from dispatcher.store import Advance, Call, Calls, Taken, call_name
-from workers import policy
+from workers import loops, policy
 from workers.lanes import Places
 from workers.limits import GOOD_FOR, Later, Limiter
 from workers.providers.base import Adapter, Group, Plan, Request, Response
@@ -352,8 +352,7 @@ class Execution:
         try:
             yield
         finally:
-            touching.cancel()
-            await asyncio.wait([touching])
+            await loops.end(touching)
 
     async def _persist(self, call: Call[T]) -> T:
         """Make a call that says what has happened already: give up only when nobody would believe it any more."""

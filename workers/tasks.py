@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from kombu.exceptions import ChannelError, KombuError
+from celery.worker import state
+from kombu.exceptions import KombuError
 
 from dispatcher.accounts import KEY
-from dispatcher.queues import declared, publish
-from dispatcher.store import AsyncJobStore, Calls, unavailable
+from dispatcher.errors import StoreUnavailable
+from dispatcher.queues import BEAT, beat_queue, depth, publish
+from dispatcher.store import AsyncJobStore, Calls
+from workers import heartbeat, loops
 from workers.adapters import adapters, described
 from workers.clock import Clock
 from workers.execute import Execution
+from workers.heartbeat import Heartbeat
 from workers.limits import Unlimited
 from workers.transport import Transport
 
@@ -42,15 +47,24 @@ class Runtime:
         self._app = app
         self._settings = settings
         self._adapters = adapters(settings, accounts)
+        self._described = {
+            name: msgspec.json.encode(described(one, sandbox=settings.sandbox)) for name, one in self._adapters.items()
+        }
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="dispatcher-loop", daemon=True)
         self._thread.start()
-        self._clock: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
+        self._heartbeat: Heartbeat | None = None
         try:
             self.run(self._open())
         except BaseException:
             self._end_loop()
             raise
+
+    @property
+    def accounts(self) -> list[str]:
+        """The accounts that are served here."""
+        return list(self._adapters)
 
     async def _open(self) -> None:
         self._store = AsyncJobStore(self._settings.redis, self._settings.redis_shown)
@@ -69,12 +83,22 @@ class Runtime:
         """Publish which accounts are served here and what they can do. Raises `StoreUnavailable`."""
         self.run(self._announce())
 
-    def start_clock(self) -> None:
-        """Begin to look after what is due."""
-        self.run(self._start_clock())
+    def start(self, node: str, slots: int) -> None:
+        """Begin to look after what is due, and to beat as `node`, which has so many slots."""
+        self.run(self._start(node, slots))
+
+    def answer(self, node: str) -> None:
+        """Answer that a beat came through. Raises `StoreUnavailable`."""
+        self.run(heartbeat.answer(self._store, node))
+
+    def hand_back(self) -> None:
+        """Claim nothing any more, and say so."""
+        self.execution.stop()
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
 
     def stop(self) -> None:
-        """Stop the clock, close every connection, end the loop."""
+        """Stop the clock and the heartbeat, close every connection, end the loop."""
         self.run(self._close())
         self._end_loop()
 
@@ -82,24 +106,30 @@ class Runtime:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
-    async def _start_clock(self) -> None:
+    async def _start(self, node: str, slots: int) -> None:
         clock = Clock(self._settings, self._store, self._publish, self._empty)
-        self._clock = asyncio.create_task(clock.run())
+        self._heartbeat = Heartbeat(
+            self._settings,
+            self._store,
+            node,
+            self._described,
+            slots=slots,
+            busy=lambda: len(state.reserved_requests),
+            ask=lambda: self._ask(node),
+        )
+        self._running = [asyncio.create_task(clock.run()), asyncio.create_task(self._heartbeat.run())]
 
     async def _close(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
-            await asyncio.wait([self._clock])
+        await loops.end(*self._running)
+        if self._heartbeat is not None:
+            with contextlib.suppress(StoreUnavailable):
+                await self._heartbeat.leave()
         await self._transport.aclose()
         await self._store.close()
 
     async def _announce(self) -> None:
-        told = {
-            name: msgspec.json.encode(described(one, sandbox=self._settings.sandbox))
-            for name, one in self._adapters.items()
-        }
-        with unavailable(self._settings.redis_shown):
-            await self._store.redis.hset(KEY, mapping=told)  # type: ignore[arg-type]  # the stubs know no dict of bytes
+        with self._store.errors():
+            await self._store.redis.hset(KEY, mapping=dict(self._described))  # type: ignore[arg-type]  # the stubs know no dict of bytes
 
     async def _publish(self, queue: str, ids: list[str]) -> None:
         try:
@@ -109,14 +139,10 @@ class Runtime:
             # They are in the outbox, where the clock finds them again.
             log.warning("%d jobs of %s could not be published: %s", len(ids), queue, error.__class__.__name__)
 
-    async def _empty(self, queue: str) -> bool:
-        return await asyncio.to_thread(self._count, queue) == 0
+    async def _ask(self, node: str) -> None:
+        # What keeps the question from the broker is what the heartbeat is there to show.
+        with contextlib.suppress(KombuError, OSError):
+            await asyncio.to_thread(self._app.send_task, BEAT, queue=beat_queue(node))  # type: ignore[arg-type]  # the stubs know names only
 
-    def _count(self, queue: str) -> int:
-        with self._app.connection_for_read() as connection:
-            try:
-                told: Any = declared(queue)(connection.default_channel).queue_declare(passive=True)
-                return int(told.message_count)
-            except ChannelError:
-                # Redis has no list for a queue that is empty.
-                return 0
+    async def _empty(self, queue: str) -> bool:
+        return await asyncio.to_thread(depth, self._app, queue) == 0

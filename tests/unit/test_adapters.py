@@ -103,7 +103,7 @@ def test_two_accounts_at_one_vendor_have_two_adapters() -> None:
                 f"DISPATCHER_PROVIDERS__TEXTGOTO__{name.upper()} must be a whole number above 0",
                 id=f"{name} {value!r}",
             )
-            for name in ("group_size", "concurrency") for value in ("0", "-1", "1.5", "many", "", "²", " 5")
+            for name in ("group_size", "concurrency") for value in ("0", "-1", "1.5", "many", "²", " 5")
         ),
         *(
             pytest.param(
@@ -145,6 +145,12 @@ def test_requests_go_to_the_origin_that_is_set(fields: dict[str, str], origin: s
 def test_settings_that_every_account_may_have_are_taken(name: str) -> None:
     value = "textgoto" if name == "adapter" else "5"
     assert adapter(made(providers=accounts(**{name: value})), "textgoto").settings[name] == value
+
+
+def test_what_is_set_to_nothing_is_not_set() -> None:
+    """So that a compose file can name every setting, whether it has a value or not."""
+    one = adapter(made(providers=accounts(group_size="", base_url="")), "textgoto")
+    assert not {"group_size", "base_url"} & set(one.settings)
 
 
 def test_of_several_accounts_one_that_cannot_work_is_enough_to_refuse() -> None:

@@ -238,7 +238,7 @@ def test_no_redis_at_all_is_told_with_a_way_out(run: Run, arguments: list[str]) 
     ended = run(*arguments)
     assert ended.code == 1
     assert "DISPATCHER_REDIS_URL" in one_paragraph(ended)
-    assert "dispatcher demo" in ended.err
+    assert "dispatcher up" in ended.err
 
 
 async def _refuse_to_wait(event: asyncio.Event) -> None:

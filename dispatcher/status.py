@@ -1,0 +1,224 @@
+"""One look at everything that runs: Redis, the broker, each account's workers, and what waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from kombu.exceptions import KombuError
+
+from dispatcher import heartbeats
+from dispatcher.accounts import Accounts
+from dispatcher.errors import StoreUnavailable
+from dispatcher.heartbeats import WELL, Health, Worker
+from dispatcher.jobs import SCHEMA, moment
+from dispatcher.queues import both_queues, celery_app, depth
+from dispatcher.settings import Settings
+from dispatcher.states import State
+from dispatcher.store import JobStore
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+#: Seconds after which an account without workers and without work is taken for given up, not for broken.
+GIVEN_UP: Final = 86400.0
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A server that is needed. `problem` says why it cannot be used, "" where it can."""
+
+    address: str
+    kind: str = ""
+    version: str = ""
+    memory: int | None = None
+    problem: str = ""
+
+
+class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker, what is to be thought of it, and when it last beat."""
+
+    node: str
+    health: Health
+    busy: int
+    slots: int
+    at: datetime
+
+
+class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """An account: its workers and its work."""
+
+    name: str
+    adapter: str
+    sandbox: bool
+    workers: list[WorkerStatus]
+    #: Messages on the broker by queue, each of one job or up to a hundred; None where it did not answer.
+    queues: dict[str, int | None]
+    #: Jobs by state, of those that are not over: queued (parked among them), sending, unknown.
+    queued: int
+    #: Those of the queued that wait for a time, a retry or a limit.
+    parked: int
+    sending: int
+    unknown: int
+    #: Since when the oldest message that no worker took yet is out.
+    waiting_since: datetime | None
+    #: Seconds since a worker last served it; None for never.
+    unserved: float | None
+
+    @property
+    def served(self) -> bool:
+        """Whether a worker does its work."""
+        return any(one.health in WELL for one in self.workers)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with it, in words."""
+        stuck = [one.node for one in self.workers if one.health == Health.STUCK]
+        found = [f"{node} has free slots and takes nothing any more; restart it" for node in stuck]
+        if not self.served and (self.queued or self.unserved is None or self.unserved < GIVEN_UP):
+            waiting = f"{self.queued} jobs wait and " if self.queued else ""
+            found.append(f"{waiting}no worker serves it; start one: dispatcher worker {self.name}")
+        return found
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything at one moment, `at` on Redis' clock (this machine's where Redis does not answer)."""
+
+    schema: int = SCHEMA
+    at: datetime
+    redis: Server
+    broker: Server
+    accounts: list[AccountStatus] = []
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong, in words."""
+        found = [one.problem for one in (self.redis, self.broker) if one.problem]
+        if not self.redis.problem and not self.accounts:
+            found.append("no worker has ever served this Redis; start one: dispatcher worker NAME")
+        return found + [f"{one.name}: {problem}" for one in self.accounts for problem in one.problems]
+
+
+def look(settings: Settings) -> Status:
+    """Return how everything is. What does not answer is in the answer; only a missing setting raises."""
+    store = JobStore(settings.redis, settings.redis_shown, timeout=5)
+    app = celery_app(settings)
+    try:
+        return _Look(settings, store, app).status()
+    finally:
+        store.close()
+        app.close()
+
+
+def workers(settings: Settings) -> tuple[int, list[Worker]]:
+    """Return the moment, in ms since 1970 on Redis' clock, and the workers known then. Raises `StoreUnavailable`."""
+    store = JobStore(settings.redis, settings.redis_shown, timeout=5)
+    try:
+        found = heartbeats.read(store)
+        return _now(store), found
+    finally:
+        store.close()
+
+
+class _Look:
+    """One look, with one connection to each."""
+
+    def __init__(self, settings: Settings, store: JobStore, app: Celery) -> None:
+        self._settings = settings
+        self._store = store
+        self._app = app
+
+    def status(self) -> Status:
+        address = self._settings.redis_shown
+        try:
+            redis = self._redis()
+            now = _now(self._store)
+            found = heartbeats.read(self._store)
+            published = Accounts(self._store, self._settings).published()
+            served = self._served()
+            work = {name: self._work(name) for name in {*published, *served, *self._with_jobs()}}
+        except StoreUnavailable as error:
+            broker = Server(address=self._broker_address(), problem="" if self._settings.broker_url else "see Redis")
+            return Status(at=datetime.now(UTC), redis=Server(address=address, problem=str(error)), broker=broker)
+        # An account that nobody ever served and that has no work any more was a producer's idea.
+        names = sorted(name for name in work if name in published or name in served or work[name]["queued"])
+        broker, depths = self._broker([queue for name in names for queue in both_queues(name)])
+        accounts = [
+            AccountStatus(
+                name=name,
+                adapter=published[name].adapter if name in published else "",
+                sandbox=name in published and published[name].sandbox,
+                workers=[_worker(one, now) for one in found if name in one.accounts],
+                queues={queue: depths.get(queue) for queue in both_queues(name)},
+                unserved=(now - served[name]) / 1000 if name in served else None,
+                **work[name],
+            )
+            for name in names
+        ]
+        return Status(at=moment(now), redis=redis, broker=broker, accounts=accounts)
+
+    def _redis(self) -> Server:
+        with self._store.errors():
+            told: Any = self._store.redis.info()
+        valkey = "valkey_version" in told
+        return Server(
+            address=self._settings.redis_shown,
+            kind="Valkey" if valkey else "Redis",
+            # Valkey tells Redis' version, too, for clients that ask for it.
+            version=str(told["valkey_version" if valkey else "redis_version"]),
+            memory=int(told["used_memory"]),
+        )
+
+    def _served(self) -> dict[str, int]:
+        with self._store.errors():
+            told: Any = self._store.redis.zrange(heartbeats.SERVED, 0, -1, withscores=True)
+        return {name.decode(): int(at) for name, at in told}
+
+    def _with_jobs(self) -> set[str]:
+        with self._store.errors():
+            told: Any = self._store.redis.smembers("d:p")
+        return {name.decode() for name in told}
+
+    def _work(self, name: str) -> dict[str, Any]:
+        queues = both_queues(name)
+        with self._store.errors(), self._store.redis.pipeline(transaction=False) as pipe:
+            for state in (State.QUEUED, State.SENDING, State.UNKNOWN):
+                pipe.zcard(f"d:i:{name}:{state}")
+            for queue in queues:
+                pipe.zcard(f"d:w:{queue}")
+            for queue in queues:
+                pipe.zrange(f"d:o:{queue}", 0, 0, withscores=True)
+            queued, sending, unknown, *told = pipe.execute()
+        oldest = [page[0][1] for page in told[len(queues) :] if page]
+        return {
+            "queued": queued,
+            "sending": sending,
+            "unknown": unknown,
+            "parked": sum(told[: len(queues)]),
+            "waiting_since": moment(int(min(oldest))) if oldest else None,
+        }
+
+    def _broker(self, queues: Sequence[str]) -> tuple[Server, dict[str, int]]:
+        address = self._broker_address()
+        try:
+            with self._app.connection_for_read() as connection:
+                connection.ensure_connection(max_retries=1, timeout=5)
+            return Server(address=address), {queue: depth(self._app, queue) for queue in queues}
+        except (KombuError, OSError) as error:
+            problem = f"the broker at {address} did not answer ({error.__class__.__name__}); is it running?"
+            return Server(address=address, problem=problem), {}
+
+    def _broker_address(self) -> str:
+        with self._app.connection_for_read() as connection:
+            return f"{connection.hostname}:{connection.port}" if connection.port else str(connection.hostname)
+
+
+def _worker(one: Worker, now: int) -> WorkerStatus:
+    return WorkerStatus(node=one.node, health=one.health(now), busy=one.busy, slots=one.slots, at=moment(one.at))
+
+
+def _now(store: JobStore) -> int:
+    with store.errors():
+        seconds, micros = store.redis.time()
+    return int(seconds) * 1000 + int(micros) // 1000
