@@ -1,0 +1,60 @@
+"""A shop that runs on Celery already: its app, its broker, its queues and its log stay its own.
+
+`celery -A celery_app worker` is the shop's worker, as before; `python -m celery_app` follows what became of its texts.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from celery import Celery
+
+from dispatcher import Dispatcher, StoreUnavailable
+
+#: Stands for the shop's database: the phone of each order.
+PHONES = {17: "+447700900017", 18: "+447700900018"}
+
+
+@cache
+def dispatcher() -> Dispatcher:
+    """Return the one of this process; what was made before a fork works in the children too."""
+    return Dispatcher()
+
+
+# One Redis serves both here, since neither sees the other's queues. CELERY_BROKER_URL moves the shop alone.
+app = Celery("shop", broker=dispatcher().settings.redis)
+
+
+@app.task(name="shop.text_shipped", autoretry_for=(StoreUnavailable,), retry_backoff=True, max_retries=None)
+def text_shipped(order: int) -> str:
+    """Enqueue the text for a shipped order; however often this runs, the key makes it one text.
+
+    The task carries the order, not the phone: whoever looks at the shop's broker or Flower sees no number.
+    """
+    job = dispatcher().send(
+        PHONES[order],
+        f"Order {order} is on its way",
+        provider="textgoto",
+        tenant="shop",
+        reference=f"order-{order}",
+        idempotency_key=f"order-{order}-shipped",
+        valid_for=86400,
+    )
+    return job.id
+
+
+def follow(kept: Path) -> None:
+    """Tell what becomes of the shop's texts, from the cursor kept in a file on; "0" is from the beginning."""
+    cursor = kept.read_text() if kept.exists() else "0"
+    for event in dispatcher().events(cursor):
+        if event.data.get("tenant") == "shop":
+            print(event.data["reference"], event.type, flush=True)
+        # After the work, so that a crash repeats an event and skips none; in a database, with it in one transaction.
+        fresh = kept.with_suffix(".new")
+        fresh.write_text(event.cursor)
+        fresh.replace(kept)
+
+
+if __name__ == "__main__":
+    follow(Path("events.cursor"))

@@ -1,0 +1,1 @@
+"""A Django shop that texts its customers once an order is shipped, and only then."""

@@ -1,0 +1,15 @@
+"""Orders, and whether their customers were told."""
+
+from django.db import models
+
+
+class Order(models.Model):
+    """One order; a shipped one without a job is yet to be told of."""
+
+    phone = models.CharField(max_length=16)
+    shipped = models.BooleanField(default=False)
+    #: Of the text that says so.
+    job = models.CharField(max_length=26, default="", editable=False)
+
+    def __str__(self) -> str:
+        return f"order-{self.pk}"

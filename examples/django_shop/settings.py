@@ -1,0 +1,15 @@
+"""What Django needs to run this, and where Dispatcher's Redis is."""
+
+import os
+
+from django.core.management.utils import get_random_secret_key
+
+#: None: Dispatcher finds it as its own commands do, e.g. in the data folder of `dispatcher up`.
+DISPATCHER_REDIS_URL = os.environ.get("DISPATCHER_REDIS_URL")
+
+SECRET_KEY = get_random_secret_key()  # nothing here is signed
+ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
+INSTALLED_APPS = ["django_shop"]
+ROOT_URLCONF = "django_shop.urls"
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "shop.sqlite3"}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
