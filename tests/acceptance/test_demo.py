@@ -226,7 +226,8 @@ def summed_up(demo: Demo) -> tuple[dict[str, int], int]:
 def test_a_second_one_in_the_same_folder_is_refused(runs: Runs) -> None:
     """Both would write the same files."""
     assert (runs.second.returncode, runs.second.stdout) == (1, "")
-    assert re.fullmatch(r"dispatcher: .dispatcher is in use by another dispatcher; .*\n", runs.second.stderr)
+    told = r"dispatcher: .dispatcher is in use by another dispatcher \(process \d+\); .*\n"
+    assert re.fullmatch(told, runs.second.stderr)
     assert "DISPATCHER_DATA" in runs.second.stderr
 
 
