@@ -69,10 +69,13 @@ class Batch:
     everything else is about the whole batch as it is when asked.
     """
 
-    def __init__(self, reader: Reader, id_: str, ids: Sequence[str], created: int = 0) -> None:
-        """`ids` are the jobs; `created` is how many of them this very call made."""
+    def __init__(
+        self, reader: Reader, id_: str, ids: Sequence[str], created: int = 0, strangers: Sequence[str] = ()
+    ) -> None:
+        """`ids` are the jobs; `created` is how many of them this very call made; `strangers` are in other batches."""
         self._reader = reader
         self.id = id_
+        self._strangers = strangers
         self.jobs = BatchJobs(reader, ids)
         #: How many jobs this call made; the others were there before, by their idempotency keys.
         self.created = created
@@ -120,16 +123,13 @@ class Batch:
 
     def _state(self) -> BatchState:
         state = self._reader.batch_state(self.id)
-        if sum(state.counts.values()) >= len(self.jobs):
+        if not self._strangers:
             return state
-        # Some were made before, by the same idempotency keys: they count in the batch of then.
-        return msgspec.structs.replace(state, counts=self._counted())
-
-    def _counted(self) -> dict[str, int]:
-        counts: Counter[str] = Counter()
-        for start in range(0, len(self.jobs), MOST):
-            counts.update(state for state in self._reader.states(list(self.jobs.ids[start : start + MOST])) if state)
-        return dict(counts)
+        # Made before by the same idempotency keys, they count in the batch of then, and here.
+        counts = Counter(state.counts)
+        for start in range(0, len(self._strangers), MOST):
+            counts.update(one for one in self._reader.states(self._strangers[start : start + MOST]) if one)
+        return msgspec.structs.replace(state, counts=dict(counts))
 
 
 class BatchJobs(Sequence[Job]):

@@ -151,7 +151,8 @@ class Dispatcher:
         own sender, reference, metadata, options and idempotency key win over the call's.
 
         `more` says that more messages of the same `batch_id` follow: the batch stays open, and does not count as
-        settled, until a call without it or `close_batch`. So does one that was not written to its end; repeat the call.
+        settled, until a call without it or `close_batch`. So does one that was not written to its end:
+        the call may be repeated where every message has an idempotency key; without, those written would be sent twice.
         """
         drafts.refuse_later(later, {"on_unknown": "hold"})
         terms = drafts.terms(category, lane, reference, metadata, tenant, valid_for=valid_for, send_at=send_at)
@@ -169,8 +170,17 @@ class Dispatcher:
                 ids += self._write(name, terms.lane, batch, fresh[start : start + MOST], more=follow)[0]
             except IdempotencyConflict as conflict:
                 raise conflict.at(f"messages[{start + conflict.position}]") from None
-        created = sum(record.id == id_ for record, id_ in zip(fresh, ids, strict=True))
-        return Batch(self, batch, ids, created)
+        known = [id_ for record, id_ in zip(fresh, ids, strict=True) if record.id != id_]
+        return Batch(self, batch, ids, len(fresh) - len(known), self._strangers(batch, known))
+
+    def _strangers(self, batch: str, ids: Sequence[str]) -> list[str]:
+        """Return those of the jobs, each once, that were made in another batch or in none."""
+        unique = list(dict.fromkeys(ids))
+        with self._store.errors(), self._store.redis.pipeline(transaction=False) as pipe:
+            for one in unique:
+                pipe.hget(f"d:j:{one}", "b")
+            batches = pipe.execute() if unique else []
+        return [one for one, other in zip(unique, batches, strict=True) if other != batch.encode()]
 
     def close_batch(self, batch_id: str) -> Batch:
         """Say that no more messages of an open batch follow, where that was not known at its last `send_many`.

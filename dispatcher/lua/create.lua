@@ -44,9 +44,8 @@ for i = FIRST, #ARGV, EACH do
     ARGV[i], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6], tonumber(ARGV[i + 8])
   if answer[3 + (i - FIRST) / EACH] == id and redis.call('EXISTS', job_key(id)) == 0 then
     local begins = math.max(due or 0, now)
-    -- What finds a job counts from when it can be over: it may wait long before its retention begins.
-    local over = begins - now + (valid or 0)
-    local found = int(over + keep)
+    -- What lists a job counts from when it can be over: it may wait long before its retention begins.
+    local found = int(begins - now + (valid or 0) + keep)
     local fields = {'d', ARGV[i + 1], 'x', ARGV[i + 2], 'p', provider, 's', 'queued', 'n', 1}
     local function add(name, value)
       fields[#fields + 1] = name
@@ -55,6 +54,11 @@ for i = FIRST, #ARGV, EACH do
     add('h', int(now) .. ' queued ' .. provider .. ' created')
     if lane == '1' then add('l', '1') end
     if batch ~= '' then add('b', batch) end
+    if idem ~= '' then
+      -- Kept while the job is busy, however long that is; its lifetime begins when the job settles.
+      add('ik', int(keep_idem) .. ' ' .. idem)
+      redis.call('SET', 'd:k:' .. idem, id .. ' ' .. ARGV[i + 7])
+    end
     if code_ttl then
       add('vs', 'pending')
       add('ve', int(begins + code_ttl))
@@ -72,7 +76,6 @@ for i = FIRST, #ARGV, EACH do
     redis.call('HSET', job_key(id), unpack(fields))
     redis.call('ZADD', 'd:i:' .. provider .. ':queued', now, id)
     if batch ~= '' then redis.call('RPUSH', batch_key(batch) .. ':j', id) end
-    if idem ~= '' then redis.call('SET', 'd:k:' .. idem, id .. ' ' .. ARGV[i + 7], 'PX', int(over + keep_idem)) end
     if number ~= '' then
       redis.call('RPUSH', 'd:n:' .. number, id)
       redis.call('LTRIM', 'd:n:' .. number, -1000, -1)

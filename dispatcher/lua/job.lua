@@ -15,6 +15,7 @@
 --   t  tries: lines of "<ms> <provider> <outcome> <ref>"
 --   r  result, sealed                 c  price                m  provider's own reference
 --   e  failure, JSON                  y  receipt
+--   ik "<ms> <hash>": its idempotency key, and how long that is kept once the job settled
 --   vs, vh, vt, ve  a verification's status, code hash, tries, and the ms it expires at
 --   vc "<call> <verdict>" of its last check
 --
@@ -65,7 +66,7 @@ local function queue_of(job)
 end
 
 local function load(id)
-  local v = redis.call('HMGET', job_key(id), 's', 'p', 'l', 'n', 'h', 'b', 'f', 'a', 'o', 'z', 'i', 'q', 'k', 'u')
+  local v = redis.call('HMGET', job_key(id), 's', 'p', 'l', 'n', 'h', 'b', 'f', 'a', 'o', 'z', 'i', 'q', 'k', 'u', 'ik')
   if not v[1] then return nil end
   local job = {
     id = id, s = v[1], p = v[2], l = v[3], n = tonumber(v[4]), h = v[5], b = v[6], f = v[7],
@@ -75,6 +76,7 @@ local function load(id)
     local held, taker = string.match(v[14], '^(%d+) (%S+)$')
     job.held, job.taker = tonumber(held), taker
   end
+  if v[15] then job.key_kept, job.key = string.match(v[15], '^(%d+) (.+)$') end
   return job
 end
 
@@ -174,6 +176,13 @@ local function count(batch, from, to, keep)
   look_after(batch, keep)
 end
 
+-- Keep a job's idempotency key for `ms`, or until further notice; by now it may be another job's.
+local function keep_key(job, ms)
+  local known = job.key and redis.call('GET', 'd:k:' .. job.key)
+  if not known or string.match(known, '^%S+') ~= job.id then return end
+  if ms then redis.call('PEXPIRE', 'd:k:' .. job.key, ms) else redis.call('PERSIST', 'd:k:' .. job.key) end
+end
+
 -- Move a job; answers the state it is in then, false where the state table forbids the move. A job of which an earlier
 -- try may have been taken ends as that try left it. `keep` is how many ms settled jobs are kept.
 local function move(job, to, now, detail, keep)
@@ -191,9 +200,11 @@ local function move(job, to, now, detail, keep)
   if GOOD[to] then redis.call('HDEL', job_key(job.id), 'e') end
   if SETTLED[to] then
     redis.call('PEXPIRE', job_key(job.id), keep)
+    keep_key(job, job.key_kept)
     emit('job.' .. to, job.id, job.n)
   elseif SETTLED[was] then
     redis.call('PERSIST', job_key(job.id))
+    keep_key(job)
   end
   -- After the job's own event: the batch's comes when all is told.
   if job.b then count(job.b, was, to, keep) end

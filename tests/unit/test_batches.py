@@ -164,15 +164,23 @@ def test_a_campaign_that_was_cut_short_goes_on(shop: Shop) -> None:
 
 
 def test_a_key_whose_job_is_forgotten_is_free(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job with a time may be over long before that time, and its key outlives it."""
     first = shop.dispatcher.send(NUMBER, TEXT, idempotency_key="k", valid_for=86400)
     shop.sent(first.id)
     shop.clock.advance(MONTH + 1)
-    assert shop.bench.redis.keys("d:k:*")
     second = shop.dispatcher.send(NUMBER, "Another text", idempotency_key="k")
     assert second.id != first.id
     with pytest.raises(IdempotencyConflict):
         shop.dispatcher.send(NUMBER, TEXT, idempotency_key="k")
+
+
+def test_a_key_finds_its_job_for_as_long_as_that_waits(shop: Shop) -> None:
+    """However long no worker was there: repeated, the request must not be sent twice."""
+    first = shop.dispatcher.send(NUMBER, TEXT, idempotency_key="k")
+    shop.clock.advance(3 * MONTH)
+    assert shop.dispatcher.send(NUMBER, TEXT, idempotency_key="k").id == first.id
+    shop.sent(first.id)
+    shop.clock.advance(MONTH - 1)
+    assert shop.dispatcher.send(NUMBER, TEXT, idempotency_key="k").id == first.id
 
 
 def test_a_key_whose_job_is_forgotten_is_free_for_many_too(shop: Shop, pages_of_two: None) -> None:

@@ -40,7 +40,7 @@ def test_an_open_batch_says_so(run: Run, memory: Bench) -> None:
     assert run("jobs", "--batch", "spring").out.splitlines()[0] == "batch spring has 1 job: 1 queued; more may follow"
 
 
-@pytest.mark.parametrize("arguments", [[], ["--batch", "gone"], ["--state", "failed"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [[], ["--state", "failed"]], ids=" ".join)
 def test_no_jobs_are_said_to_be_none(run: Run, memory: Bench, arguments: list[str]) -> None:
     assert run("jobs", *arguments) == (0, "No jobs.\n", "")
     assert run("jobs", *arguments, "--json") == (0, "", "")

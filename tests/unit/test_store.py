@@ -148,19 +148,37 @@ def test_on_a_conflict_nothing_is_written_at_all(bench: Bench, known: bool) -> N
     assert bench.dump() == before
 
 
-@pytest.mark.parametrize("key", ["d:k:key", "d:n:hash"], ids=["idempotency key", "number"])
 @pytest.mark.parametrize(
     ("due_in", "valid_for", "kept"),
     [(None, None, MONTH), (None, 600, MONTH + 600), (3600, None, MONTH + 3600), (3600, 600, MONTH + 4200)],
     ids=["a job at once", "one that may wait", "one for later", "one for later that may wait"],
 )
-def test_what_finds_a_job_is_kept_for_as_long_as_the_job_can_be(
-    bench: Bench, key: str, due_in: int | None, valid_for: int | None, kept: int
+def test_what_lists_a_job_is_kept_for_as_long_as_the_job_can_be(
+    bench: Bench, due_in: int | None, valid_for: int | None, kept: int
 ) -> None:
     due = None if due_in is None else bench.clock.ms + due_in * 1000
     valid = None if valid_for is None else valid_for * 1000
-    bench.create("0001", idempotency="key", fingerprint="f", number="hash", due=due, valid_for=valid)
-    assert bench.ttl(key) == kept
+    bench.create("0001", number="hash", due=due, valid_for=valid)
+    assert bench.ttl("d:n:hash") == kept
+
+
+def test_an_idempotency_key_lives_with_its_job(bench: Bench) -> None:
+    bench.create("0001", idempotency="key", fingerprint="f")
+    assert bench.ttl("d:k:key") is None
+    token = bench.claim("0001")
+    assert bench.advance("0001", token, "unknown") == "unknown"
+    assert bench.ttl("d:k:key") == MONTH
+    assert bench.advance("0001", "=unknown", "queued") == "queued"
+    assert bench.ttl("d:k:key") is None, "it is busy again"
+
+
+def test_a_key_that_is_another_jobs_by_now_is_left_alone(clock: Clock) -> None:
+    bench = Bench(clock, idempotency_retention=60)
+    bench.ended("0001", "sent", idempotency="key", fingerprint="f")
+    clock.advance(61)
+    bench.create("0002", idempotency="key", fingerprint="f")
+    assert bench.advance("0001", "=sent", "delivered") == "delivered"
+    assert bench.ttl("d:k:key") is None
 
 
 def test_a_number_is_kept_for_the_longest_of_its_jobs(bench: Bench) -> None:
@@ -170,7 +188,7 @@ def test_a_number_is_kept_for_the_longest_of_its_jobs(bench: Bench) -> None:
 
 
 def test_after_its_time_an_idempotency_key_is_free(bench: Bench) -> None:
-    bench.create("0001", idempotency="key", fingerprint="f")
+    bench.ended("0001", "sent", idempotency="key", fingerprint="f")
     bench.clock.advance(MONTH + 1)
     assert bench.create("0002", idempotency="key", fingerprint="another").ids == ["0002"]
 
