@@ -232,7 +232,8 @@ class Run:
             return self._asked.rejects
         if source.digest is None:
             return Path(f"{self.report.batch_id}.rejects.{ending}")
-        return Path(f"{source.name}.rejects.{ending}")
+        # A dry run leaves alone what a real one wrote.
+        return Path(f"{source.name}{'.dry-run' if self._asked.dry_run else ''}.rejects.{ending}")
 
     def _portions(self, table: Table, recipe: Recipe, rejects: Rejects) -> Iterator[int]:
         """Take the rows a portion at a time, and yield the line that each ends with; `report` is as far."""
@@ -249,7 +250,11 @@ class Run:
             return Line(row, reason=str(why))
 
     def _enqueue(self, portion: Sequence[Line]) -> None:
-        """Enqueue those that have a message; one for whose line the batch has another message gets a reason."""
+        """Enqueue those that have a message.
+
+        Raises `InvalidRequest` where a line is not what the batch has of it: then a line may have moved, and whoever
+        stands at another one now would be texted again.
+        """
         some = [line for line in portion if line.message]
         if not some or not self._target:
             return
@@ -257,16 +262,12 @@ class Run:
             messages = [line.message for line in some if line.message]
             made = self._target.send_many(messages, batch_id=self.report.batch_id, more=True, **self._asked.terms)
         except IdempotencyConflict as conflict:
-            met = conflict.position
-            some[met].reason = (
-                f"is not what this line of the batch was enqueued with before, as job {conflict.job_id}; "
-                "name another batch with --batch-id to send it"
-            )
-            some[met].message = None
-            # What is before it is sound. What comes after may be as bad, line by line: halves are soon through with it.
-            half = (met + 1 + len(some)) // 2
-            for part in (some[:met], some[met + 1 : half], some[half:]):
-                self._enqueue(part)
+            raise InvalidRequest(
+                "--batch-id",
+                f"has another text or number for line {some[conflict.position].row.line}, as job {conflict.job_id}: "
+                "the file or the options changed since. Put what is new into a file of its own, and send that",
+                self.report.batch_id,
+            ) from None
         except StoreUnavailable:
             # Its answer may be all that was lost.
             self._begun = True
@@ -363,7 +364,7 @@ def summary(run: Run) -> Iterator[str]:
         yield from (f"  {reason}" for reason in run.reasons)
         if report.rejected > len(run.reasons):
             yield f"  and {report.rejected - len(run.reasons)} more"
-        yield f"The rejected lines are in {report.rejects}; mend and send that file"
+        yield f"The rejected lines are in {report.rejects}; mend a copy and send that"
     elif report.known and not report.enqueued and run.named_by_content:
         yield "The same command on the same file is the same batch; --batch-id NAME sends it another time"
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from dispatcher import Dispatcher, Job, Message
 from dispatcher.accounts import KEY, Account
 from dispatcher.cli import app, main
-from dispatcher.errors import IdempotencyConflict, InvalidRequest, StoreUnavailable
+from dispatcher.errors import InvalidRequest, StoreUnavailable
 from dispatcher.send_file import Asked, Run, summary
 from dispatcher.sources import Stop
 from dispatcher.store import MOST, BatchState
@@ -297,32 +297,24 @@ class TestAgain:
         names.append(name())
         assert len(set(names)) == 3
 
-    def test_a_line_that_changed_is_rejected_and_the_others_are_enqueued(
+    def test_a_file_that_is_not_the_batchs_any_more_is_refused(
         self, memory: Bench, send_file: Command, dispatcher: Dispatcher
     ) -> None:
-        named = ("--text", TEXT, "--batch-id", "b-1", "--json")
+        """A line put in on top moves all others: under the names of other lines they would be texted again."""
+        named = ("--text", TEXT, "--batch-id", "b-1")
         send_file(written(f"to,name\n{phone(1)},A\n{phone(2)},B\n{phone(3)},C\n"), *named)
         old = jobs(dispatcher, "b-1")
-        file = written(f"to,name\n{phone(1)},A\n{phone(2)},X\n{phone(3)},Y\n{phone(4)},D\n")
-        ended = send_file(file, *named)
-        assert (ended.code, ended.report) == (1, ended.report | {"enqueued": 1, "known": 1, "rejected": 2, "lines": 4})
-        assert [job.to for job in jobs(dispatcher, "b-1")] == [phone(n) for n in (1, 2, 3, 4)]
-        _, *rejects = csv.reader(io.StringIO(Path("list.csv.rejects.csv").read_text()))
-        assert [(line, *fields) for line, _, *fields in rejects] == [("3", phone(2), "X"), ("4", phone(3), "Y")]
-        for (_, why, *_), job in zip(rejects, old[1:], strict=True):
-            assert why.startswith(f"is not what this line of the batch was enqueued with before, as job {job.id}")
-        assert not dispatcher.batch_state("b-1").open
+        ended = send_file(written(f"to,name\n{phone(4)},D\n{phone(1)},A\n{phone(2)},B\n{phone(3)},C\n"), *named)
+        assert ended.code == 2
+        assert f"--batch-id 'b-1': has another text or number for line 2, as job {old[0].id}" in ended.err
+        assert [job.id for job in jobs(dispatcher, "b-1")] == [job.id for job in old]
 
-    def test_where_every_line_changed_it_does_not_try_each_portion_once_per_line(self) -> None:
-        class Changed(Target):
-            def send_many(self, messages: Iterable[Message], **_: Any) -> Any:
-                self.sizes.append(len(list(messages)))
-                raise IdempotencyConflict("06h0", 0)
-
-        target = Changed()
-        report = ran(target, recipients(MOST)).report
-        assert (report.enqueued, report.rejected) == (0, MOST)
-        assert sum(target.sizes) < 12 * MOST
+    def test_lines_added_at_the_end_are_news(self, memory: Bench, send_file: Command, dispatcher: Dispatcher) -> None:
+        named = ("--text", TEXT, "--batch-id", "b-1", "--json")
+        send_file(written(f"to,name\n{phone(1)},A\n"), *named)
+        ended = send_file(written(f"to,name\n{phone(1)},A\n{phone(2)},B\n"), *named)
+        assert (ended.code, ended.report["enqueued"], ended.report["known"]) == (0, 1, 1)
+        assert [job.to for job in jobs(dispatcher, "b-1")] == [phone(1), phone(2)]
 
 
 # -- rejects -----------------------------------------------------------------------------------------------------------
@@ -362,7 +354,7 @@ class TestRejects:
         _, *shown, more, where = ended.out.splitlines()
         assert [line.split(": ")[0] for line in shown] == ["  line 3", "  line 4", "  line 6"]
         assert more == "  and 1 more"
-        assert where == "The rejected lines are in list.csv.rejects.csv; mend and send that file"
+        assert where == "The rejected lines are in list.csv.rejects.csv; mend a copy and send that"
 
     def test_mended_they_are_sent(self, memory: Bench, send_file: Command, dispatcher: Dispatcher) -> None:
         send_file(written(f"to,name\n{phone(1)},Bob\n07700900002,Cy\n"), "--text", TEXT)
@@ -514,7 +506,7 @@ class TestDryRun:
         assert ended.code == 1
         first, *_, last = ended.out.splitlines()
         assert first == "2 recipients in 6 lines, 4 rejected, 2 segments; a dry run, nothing was enqueued"
-        assert last == "The rejected lines are in list.csv.rejects.csv; mend and send that file"
+        assert last == "The rejected lines are in list.csv.dry-run.rejects.csv; mend a copy and send that"
 
     def test_of_a_good_file(self, send_file: Command) -> None:
         ended = send_file(recipients(3), "--text", "x" * 161, "--dry-run", "--wait", "--json")
