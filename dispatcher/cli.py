@@ -160,9 +160,10 @@ def run_sandbox(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Play the providers locally: [bold]dispatcher sandbox[/bold], then DISPATCHER_SANDBOX=1 everywhere else.
+    """Play the providers locally: [bold]dispatcher sandbox[/bold], as [bold]dispatcher up[/bold] does it by itself.
 
-    It listens where DISPATCHER_SANDBOX_URL says, by default at http://127.0.0.1:8460. Some numbers make things happen:
+    It listens where DISPATCHER_SANDBOX_URL says, by default at http://127.0.0.1:8460; give all other processes that
+    URL, and DISPATCHER_SANDBOX=1. Some numbers make things happen:
     +447700900100 is blocked, ...101 is invalid, ...104 fails once, ...110 is accepted and never answered; the whole
     table is on top of workers/sandbox/magic.py.
     """
@@ -203,6 +204,8 @@ def inbox(number: str, *, as_json: AsJson = False) -> None:
         messages = Sandbox(url, timeout=5).inbox(number)
     except OSError:
         _fail(f"no sandbox answers at {url}; start one with `dispatcher sandbox`")
+    if not messages and not as_json:
+        typer.echo("No texts.")
     for message in messages:
         if as_json:
             _json(msgspec.to_builtins(message))
@@ -508,8 +511,8 @@ def jobs(
     [bold]dispatcher jobs --state unknown --provider textgoto[/bold]
     """
     with _dispatcher() as dispatcher:
+        counted = dispatcher.batch(batch).to_dict() if batch is not None else None
         found = dispatcher.jobs(state=state, provider=provider, batch=batch, number=number, limit=limit, reveal=reveal)
-        counted = dispatcher.batch_state(batch).to_dict(batch) if batch is not None else None
     if as_json:
         for one in found:
             _json(one.to_dict())

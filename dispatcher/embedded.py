@@ -26,7 +26,7 @@ from dispatcher.errors import ConfigurationError, StoreUnavailable
 from dispatcher.processes import SERVER
 from dispatcher.settings import RUNTIME
 
-#: Seconds that the server may take to load its append-only file.
+#: Seconds that the server may take to answer.
 _START: Final = 20.0
 
 #: Seconds that a server whose owner was killed may take to stop.
@@ -69,7 +69,8 @@ class DataFolder:
                 self._lock.seek(0)
                 holder = self._lock.read().strip()
                 # A server whose owner was killed is told to stop, and holds the folder until it has.
-                if not _gone(holder) or time.monotonic() > until:
+                # The one who has it just now may not have written down its name yet.
+                if (holder and not _gone(holder)) or time.monotonic() > until:
                     return f"process {holder}"
                 time.sleep(0.1)
             else:
@@ -174,12 +175,14 @@ class EmbeddedServer:
         until = time.monotonic() + _START
         while time.monotonic() < until and not ended():
             with contextlib.suppress(redis.RedisError):
+                told = client.info()
                 # Another server may have the port, and answer.
-                if client.info("server")["process_id"] == process:
-                    # Told apart before its file is loaded, it answers this only afterwards.
-                    client.ping()
-                    client.close()
-                    return
+                if told["process_id"] == process:
+                    if not told["loading"]:
+                        client.close()
+                        return
+                    # A large file takes its time.
+                    until = time.monotonic() + _START
             time.sleep(0.02)
         raise StoreUnavailable(f"the embedded Valkey did not start; its log is {self.folder / 'valkey.log'}")
 

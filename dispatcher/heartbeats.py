@@ -23,7 +23,7 @@ WORKERS: Final = "d:hb"
 SERVED: Final = "d:ha"
 
 #: Seconds that a worker which says nothing any more is remembered.
-REMEMBERED: Final = 600
+REMEMBERED: Final = 120
 
 #: Beats that may be missed: a loaded machine is late now and then.
 _MISSED: Final = 3
@@ -58,7 +58,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
 
     node: str
     accounts: list[str]
-    #: When it started, and when it last beat.
+    #: Since when it beats without a longer pause, and when it last beat.
     since: int
     at: int
     #: When a message last came through its consumer and its loop; 0 for never.
@@ -82,7 +82,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
             return Health.SILENT
         if self.stopping:
             return Health.STOPPING
-        quiet = (now - (self.consumed or self.since)) / 1000
+        quiet = (now - max(self.consumed, self.since)) / 1000
         # Asked once a beat, the answer to the last may still be on its way.
         if quiet <= (_MISSED + 1) * self.every:
             return Health.ALIVE if self.consumed else Health.STARTING

@@ -170,7 +170,7 @@ def _server(server: Server) -> Text:
 def _accounts(status: Status) -> Table:
     table = Table(box=None, header_style="dim")
     table.add_column("account")
-    for column in ("workers", "queued", "parked", "sending", "unknown"):
+    for column in ("workers", "queued", "of these parked", "sending", "unknown"):
         table.add_column(column, justify="right")
     table.add_column("messages (high + normal)", justify="right")
     table.add_column("oldest")
@@ -203,6 +203,13 @@ def _workers(status: Status) -> Table:
     return table
 
 
+class _LogConsole(Console):
+    """A console that lets its user decide what a closed pipe means; rich's own ends the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Log:
     """The output of several processes as one, a colour for each."""
 
@@ -210,7 +217,7 @@ class Log:
 
     def __init__(self) -> None:
         """Print to standard output."""
-        self._console = Console(soft_wrap=True, highlight=False)
+        self._console = _LogConsole(soft_wrap=True, highlight=False)
         self._styles: dict[str, str] = {}
 
     def tell(self, name: str, line: str) -> None:

@@ -178,7 +178,7 @@ class Settings(BaseSettings):
         if not self.redis_url:
             raise ConfigurationError(
                 "DISPATCHER_REDIS_URL is not set; point it at your Redis, e.g. redis://127.0.0.1:6379/0 "
-                "(or run `dispatcher up`, which brings its own)"
+                "(or run `dispatcher up`, which brings its own; from elsewhere set DISPATCHER_DATA to its .dispatcher)"
             )
 
     @property

@@ -76,7 +76,8 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
         """What is wrong with it, in words."""
         stuck = [one.node for one in self.workers if one.health == Health.STUCK]
         found = [f"{node} has free slots and takes nothing any more; restart it" for node in stuck]
-        if not self.served and (self.queued or self.unserved is None or self.unserved < GIVEN_UP):
+        given_up = self.unserved is None or self.unserved > GIVEN_UP
+        if not self.served and (self.queued or not given_up):
             waiting = f"{self.queued} jobs wait and " if self.queued else ""
             found.append(f"{waiting}no worker serves it; start one: dispatcher worker {self.name}")
         return found
@@ -94,7 +95,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def problems(self) -> list[str]:
         """What is wrong, in words."""
-        found = [one.problem for one in (self.redis, self.broker) if one.problem]
+        found = list(dict.fromkeys(one.problem for one in (self.redis, self.broker) if one.problem))
         if not self.redis.problem and not self.accounts:
             found.append("no worker has ever served this Redis; start one: dispatcher worker NAME")
         return found + [f"{one.name}: {problem}" for one in self.accounts for problem in one.problems]
@@ -139,7 +140,7 @@ class _Look:
             served = self._served()
             work = {name: self._work(name) for name in {*published, *served, *self._with_jobs()}}
         except StoreUnavailable as error:
-            broker = Server(address=self._broker_address(), problem="" if self._settings.broker_url else "see Redis")
+            broker = Server(address=self._broker_address(), problem="" if self._settings.broker_url else str(error))
             return Status(at=datetime.now(UTC), redis=Server(address=address, problem=str(error)), broker=broker)
         # An account that nobody ever served and that has no work any more was a producer's idea.
         names = sorted(name for name in work if name in published or name in served or work[name]["queued"])

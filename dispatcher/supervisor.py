@@ -38,7 +38,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     command: list[str]
     environment: Mapping[str, str] = {}
-    #: Returns once the process with this id can be used by those started after it; raises where it never will.
+    #: Returns once the process with this id can be used by those started after it; raises where it never will, which
+    #: stops everything.
     ready: Callable[[int], Awaitable[None]] | None = None
     #: Others stand on it: it is stopped when they are gone.
     foundation: bool = False
@@ -62,7 +63,7 @@ class Supervisor:
         """Begin to stop; asked again, kill what is still there. `run` returns when all have gone."""
         if self._stopping.is_set():
             for one in self._kept:
-                one.kill()
+                one.abort()
         self._stopping.set()
 
     async def run(self) -> None:
@@ -121,6 +122,11 @@ class _Kept:
         # What went wrong was raised by `started`.
         await asyncio.gather(self._task, return_exceptions=True)
 
+    def abort(self) -> None:
+        """End its process at once, and start no other."""
+        self._stop.set()
+        self.kill()
+
     def kill(self) -> None:
         """End its process and what that started, at once."""
         if self._process is not None:
@@ -131,7 +137,12 @@ class _Kept:
         deaths = 0
         while not self._stop.is_set():
             began = time.monotonic()
-            self._process = process = await self._start()
+            try:
+                self._process = process = await self._start()
+            except OSError as error:
+                deaths += 1
+                await self._pause(f"cannot be started: {error.strerror}", deaths)
+                continue
             told = asyncio.create_task(self._follow(process))
             if self._stop.is_set():
                 # Told to stop while it was being started.
@@ -150,10 +161,14 @@ class _Kept:
             if self._stop.is_set():
                 return
             deaths = 1 if time.monotonic() - began > _STEADY else deaths + 1
-            pause = min(_BACKOFF[1], _BACKOFF[0] * 2 ** (deaths - 1))
-            self._tell(self.program.name, f"ended with {_ending(code)}; starts again in {pause:g} s")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), pause)
+            await self._pause(f"ended with {_ending(code)}", deaths)
+
+    async def _pause(self, why: str, deaths: int) -> None:
+        """Say why, and wait longer each time."""
+        pause = min(_BACKOFF[1], _BACKOFF[0] * 2 ** (deaths - 1))
+        self._tell(self.program.name, f"{why}; starts again in {pause:g} s")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), pause)
 
     async def _become_ready(self, process: asyncio.subprocess.Process) -> None:
         if self.program.ready is not None:
@@ -162,10 +177,10 @@ class _Kept:
             await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
             # Of a process that ended before, it may still have to say why.
             await asyncio.wait({ready}, timeout=1)
-            if not ready.done():
-                ready.cancel()
-                return
-            ready.result()
+            if ready.done():
+                ready.result()
+            # Where it died without a word, the others do not wait for its next life.
+            ready.cancel()
         self._up.set()
 
     async def _start(self) -> asyncio.subprocess.Process:
@@ -183,7 +198,9 @@ class _Kept:
 
     async def _follow(self, process: asyncio.subprocess.Process) -> None:
         async for line in _lines(process.stdout):
-            self._tell(self.program.name, line)
+            # Whatever becomes of a line: unread, its process would wait for ever.
+            with contextlib.suppress(Exception):
+                self._tell(self.program.name, line)
 
 
 async def _lines(stream: asyncio.StreamReader | None) -> AsyncIterator[str]:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -30,7 +31,7 @@ from workers.adapters import adapters, configured
 REDIS_PORT: Final = 6390
 FLOWER_PORT: Final = 5555
 
-#: Seconds after which Flower does not wait for the workers any longer.
+#: Seconds after which Flower does not wait for the workers any longer, and what is missing is told.
 _TO_START: Final = 15.0
 
 #: Seconds that a worker needs beyond the deadline of what it has on the wire.
@@ -48,6 +49,7 @@ class Up:
     def __init__(self, tell: Callable[[str, str], None]) -> None:
         """Nothing is started yet."""
         self._print = tell
+        self._stopping = False
 
     def run(self) -> None:
         """Run until told to stop by a signal.
@@ -63,7 +65,9 @@ class Up:
         supervisor = Supervisor(plan.programs, self._tell)
         loop = asyncio.get_running_loop()
         for number in _STOPS:
-            loop.add_signal_handler(number, self._stop, supervisor)
+            # Under nohup it goes on when its terminal is closed.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._stop, supervisor)
         folder.tell(**plan.told)
         greeting = asyncio.create_task(self._greet(plan))
         try:
@@ -73,17 +77,24 @@ class Up:
         self._tell(_OWN, "everything is stopped")
 
     def _tell(self, name: str, line: str) -> None:
-        # A terminal that was closed is no reason to leave processes behind.
-        with contextlib.suppress(OSError):
+        # What cannot be shown, on a terminal that was closed or that knows no such letter, is no reason to stop.
+        with contextlib.suppress(OSError, UnicodeError):
             self._print(name, line)
 
     def _stop(self, supervisor: Supervisor) -> None:
-        self._tell(_OWN, "stopping; what is on the wire comes to its end first (again: at once)")
+        words = "stopping at once" if self._stopping else "stopping; what is on the wire comes to its end first"
+        self._tell(_OWN, f"{words}{'' if self._stopping else ' (again: at once)'}")
+        self._stopping = True
         supervisor.stop()
 
     async def _greet(self, plan: _Plan) -> None:
         """Say where everything is once every account is served and Flower answers."""
-        await _become(lambda: plan.served() and plan.watched())
+        begun = time.monotonic()
+        while why := await asyncio.to_thread(plan.missing):
+            if time.monotonic() - begun > _TO_START:
+                self._tell(_OWN, f"not ready yet: {why}")
+                begun = time.monotonic()
+            await asyncio.sleep(0.2)
         for line in plan.greeting():
             self._tell(_OWN, line)
 
@@ -114,23 +125,25 @@ class _Plan:
         adapters(self._settings, self._accounts)
         self.programs = [*foundations, *self._workers(), self._program("flower", processes.FLOWER)]
 
-    def served(self) -> bool:
-        """Say whether every account is served."""
+    def missing(self) -> str:
+        """Say what is not there yet: Redis, the worker of an account, Flower; "" for nothing."""
+        why = self._unserved()
+        return why or ("" if _listens(self._flower_port) else "Flower does not answer")
+
+    def _unserved(self) -> str:
         try:
             now, found = workers(self._settings)
-        except DispatcherError:
-            return False
-        return all(serving(found, account, now) for account in self._accounts)
-
-    def watched(self) -> bool:
-        """Say whether Flower answers."""
-        return _listens(self._flower_port)
+        except DispatcherError as error:
+            return str(error)
+        left = [account for account in self._accounts if not serving(found, account, now)]
+        return f"no worker of {', '.join(left)} is alive" if left else ""
 
     def greeting(self) -> Iterator[str]:
         """Yield what the one who started this wants to know."""
         yield f"ready: {', '.join(self._accounts)}{' (sandbox)' if self._settings.sandbox else ''}"
         yield f"  Redis    {self._settings.redis_shown}"
-        yield f"  Flower   http://127.0.0.1:{self._flower_port}"
+        taken = "" if self._flower_port == FLOWER_PORT else f" ({FLOWER_PORT} is taken)"
+        yield f"  Flower   http://127.0.0.1:{self._flower_port}{taken}"
         if self._settings.sandbox:
             yield f"  sandbox  {self._settings.sandbox_url}"
         yield "  other commands find it from this folder: dispatcher status, dispatcher send ..."
@@ -173,22 +186,17 @@ class _Plan:
 
     async def _await_workers(self, process: int) -> None:
         del process
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(_become(self.served), _TO_START)
+        until = time.monotonic() + _TO_START
+        while time.monotonic() < until:
+            if not await asyncio.to_thread(self._unserved):
+                return
+            await asyncio.sleep(0.2)
 
     def _program(self, name: str, command: str) -> Program:
         environment = {f"{PREFIX}{field.upper()}": value for field, value in self.told.items()}
         return Program(
             name=name, command=here(command), environment={**environment, "FLOWER_PORT": str(self._flower_port)}
         )
-
-
-async def _become(look: Callable[[], bool]) -> None:
-    """Return once `look` says so."""
-    while True:
-        if await asyncio.to_thread(look):
-            return
-        await asyncio.sleep(0.2)
 
 
 def _flower_port() -> int:

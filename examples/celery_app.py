@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -57,4 +58,5 @@ def follow(kept: Path) -> None:
 
 
 if __name__ == "__main__":
-    follow(Path("events.cursor"))
+    with suppress(KeyboardInterrupt):
+        follow(Path("events.cursor"))

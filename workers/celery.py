@@ -183,8 +183,9 @@ def begin(sender: Any = None, **_: Any) -> None:
     try:
         here = runtime()
         here.announce()
-        here.start(sender.hostname, sender.controller.concurrency)
-        log.info("serving %s with %d slots", ", ".join(here.accounts), sender.controller.concurrency)
+        slots = sender.pool.num_processes
+        here.start(sender.hostname, slots)
+        log.info("serving %s with %d slots", ", ".join(here.accounts), slots)
     except DispatcherError as error:
         _refuse(error)
     except Exception as error:

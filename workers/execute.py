@@ -195,12 +195,12 @@ class Execution:
             job = records.work(raw, self._sealer)
         except ConfigurationError as error:
             log.error("%s", error)  # noqa: TRY400 - the setting is at fault, a traceback would not say more
-            return await self._park([id_], "worker", _ELSEWHERE)
+            return await self._park([id_], "worker", _ELSEWHERE, "waits for a worker with its DISPATCHER_SECRET_KEY")
         except (msgspec.MsgspecError, InvalidRequest) as error:
             return [await self._refuse(id_, _internal(f"its record cannot be read: {error.__class__.__name__}"))]
         if job.provider not in self._adapters:
             log.error("job %s is for %s, which this worker does not serve", job.id, job.provider)
-            return await self._park([id_], "worker", _ELSEWHERE)
+            return await self._park([id_], "worker", _ELSEWHERE, f"waits for a worker that serves {job.provider}")
         hand.jobs.append(job)
         return []
 
@@ -292,9 +292,9 @@ class Execution:
         (state,) = await self._store.run(self._calls.advance([move]))
         return _word(move, state)
 
-    async def _park(self, ids: Iterable[str], reason: str, delay: float) -> list[str]:
+    async def _park(self, ids: Iterable[str], reason: str, delay: float, detail: str = "") -> list[str]:
         """Let jobs wait in Redis, not here; no attempt is spent."""
-        detail = f"waits for {reason}"
+        detail = detail or f"waits for {reason}"
         moves = [
             Advance(id=id_, guard="=queued", state=State.QUEUED, detail=detail, wait=reason, delay=delay) for id_ in ids
         ]

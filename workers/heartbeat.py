@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dispatcher.worker")
 
-#: Seconds after which a question that nobody answered is asked again: its message may have been lost.
-_ASK_AGAIN: Final = 30.0
+#: Beats after which a question that nobody answered is asked again: its message may have been lost.
+_ASK_AGAIN: Final = 2
+
+#: Beats missed after which it begins anew, as after a start: its consumer, too, comes back from an outage.
+_AWAY: Final = 3
 
 
 class Heartbeat:
@@ -78,9 +81,10 @@ class Heartbeat:
         """Tell once, and ask unless an earlier question is still open. Raises `StoreUnavailable`."""
         node = self._told.node
         now = await _now(self._store)
-        self._told = msgspec.structs.replace(
-            self._told, at=now, since=self._told.since or now, busy=min(self._busy(), self._told.slots)
-        )
+        beat = 1000 * self._settings.heartbeat
+        since = self._told.since if now - self._told.at <= _AWAY * beat else now
+        busy = min(self._busy(), self._told.slots)
+        self._told = msgspec.structs.replace(self._told, at=now, since=since, busy=busy)
         with self._store.errors():
             async with self._store.redis.pipeline() as pipe:
                 pipe.hset(key(node), mapping=fields(self._told))  # type: ignore[arg-type]  # the stubs know no dict of numbers
@@ -93,7 +97,7 @@ class Heartbeat:
                 pipe.hget(key(node), "consumed")
                 new, *_, consumed = await pipe.execute()
         # Where there was nothing of us, Redis was emptied, and the question went with the rest.
-        open_still = not new and int(consumed or 0) < self._asked and now - self._asked <= 1000 * _ASK_AGAIN
+        open_still = not new and int(consumed or 0) < self._asked and now - self._asked <= _ASK_AGAIN * beat
         if not open_still and not self._told.stopping:
             self._asked = now
             # Not waited for: a broker that hangs is no reason not to beat.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -12,7 +13,7 @@ from rich.console import Console
 from dispatcher.accounts import Account
 from dispatcher.jobs import Category, Entry, Job, Kind, Verification, Waiting, new_id
 from dispatcher.outcomes import Failure, FailureKind
-from dispatcher.pages import COLOURS, line, print_job, print_jobs, print_providers, state_text, timeline
+from dispatcher.pages import COLOURS, Log, line, print_job, print_jobs, print_providers, state_text, timeline
 from dispatcher.states import FINAL, State
 
 ID: Final = "06h00n32pvdoek4tipfuifv0jc"
@@ -262,3 +263,15 @@ class TestProviders:
         print_providers([Account(name="textgoto", adapter="textgoto", operations=can)])
         shown = " ".join(" ".join(cells) for cells in rows(capsys.readouterr().out))
         assert [name for name in can if name not in shown] == []
+
+
+def test_a_log_whose_reader_went_away_ends_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich would end the process, and with it everything that `dispatcher up` runs."""
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", Closed())
+    with pytest.raises(BrokenPipeError):
+        Log().tell("worker", "a line")

@@ -177,3 +177,40 @@ def test_told_to_stop_while_it_starts_it_stops() -> None:
     run = Run(program("base", LIVES, ready=slow), program("last", LIVES))
     run.during(lambda: bool(run.lines("base")))
     assert run.lines("last") == []
+
+
+def test_what_cannot_be_started_is_told_and_tried_again(tmp_path: Path) -> None:
+    """As while it is being replaced by another version."""
+    script = tmp_path / "script"
+    run = Run(Program(name="late", command=[str(script)], patience=5))
+
+    def appears() -> bool:
+        if len(run.lines("late")) >= 2 and not script.exists():
+            script.write_text("#!/bin/sh\necho up; exec sleep 60\n")
+            script.chmod(0o755)
+        return "up" in run.lines("late")
+
+    run.during(appears)
+    assert run.lines("late")[0] == "cannot be started: No such file or directory; starts again in 0.01 s"
+
+
+def test_who_dies_before_it_can_be_used_keeps_nobody_waiting() -> None:
+    async def never(process: int) -> None:
+        await asyncio.sleep(60)
+
+    run = Run(program("dies", "raise SystemExit(1)", ready=never), program("next", LIVES))
+    run.during(lambda: run.lines("next") == ["up"])
+
+
+def test_a_line_that_cannot_be_shown_stops_nothing() -> None:
+    """The pipe of one whose output nobody reads would fill up, and it would wait for ever."""
+    run = Run()
+    shown: list[str] = []
+
+    def tell(name: str, line: str) -> None:
+        shown.append(line)
+        if len(shown) == 1:
+            raise UnicodeEncodeError("ascii", "x", 0, 1, "no such letter")
+
+    run.supervisor = Supervisor([program("a", f"print('one'); print('x' * 500000); {LIVES}")], tell)
+    run.during(lambda: "up" in shown)
