@@ -369,7 +369,7 @@ class TestProviders:
 class TestInbox:
     def test_a_phone_shows_what_it_received(self, run: Run) -> None:
         sent(run, to=phone(8), text="Grüße")
-        assert run("sandbox", "inbox", phone(9)) == (0, "", "")
+        assert run("sandbox", "inbox", phone(9)) == (0, "No texts.\n", "")
         shown = run("sandbox", "inbox", phone(8))
         assert re.fullmatch(r"\d\d:\d\d:\d\d  textgoto  from \w+: Grüße\n", shown.out)
 
