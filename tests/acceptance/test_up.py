@@ -145,6 +145,19 @@ def test_ctrl_c_stops_it_whole(start: Start, tmp_path: Path) -> None:
     assert not listens(int(told["redis_url"].rsplit(":", 1)[1].split("/")[0]))
 
 
+def test_under_nohup_it_outlives_its_terminal(start: Start) -> None:
+    """What ignores the signal when it starts does so for this reason."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        up = start()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    up.ready().popen.send_signal(signal.SIGHUP)
+    assert up.run("status").popen.returncode == 0
+    assert "stopping" not in up.output()
+    assert up.interrupt() == 0
+
+
 def test_a_worker_killed_in_the_middle_is_back_and_nothing_is_sent_twice(
     up: Up, monkeypatch: pytest.MonkeyPatch
 ) -> None:
