@@ -294,10 +294,20 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     lane: Lane = Lane.NORMAL
     #: Attempts that reached, or may have reached, the provider before this one.
     attempts: int = 0
+    #: An earlier attempt may have been taken, though nobody knows.
+    doubtful: bool = False
     #: Milliseconds since 1970, on Redis' clock.
     created_at: int = 0
     expires_at: int | None = None
     code_ttl: int | None = None
+    #: The one-time code, where we make it.
+    code: str = ""
+    #: What was read before the attempt that nobody knows the end of.
+    baseline: str = ""
+    #: Of a job whose fate is asked for: its state, the seconds since it came there, and the provider's id for it.
+    state: State = State.QUEUED
+    age: float = 0.0
+    ref: str = ""
 
     def __repr__(self) -> str:
         """Show what finds it, nothing of the person."""
@@ -309,6 +319,13 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(self.request, Operation):
             return str(self.request.arguments.get("number", ""))
         return self.request.to
+
+    @property
+    def text(self) -> str:
+        """The words that the phone shall show, with the code in its place where we make it; empty for no message."""
+        if isinstance(self.request, Verify):
+            return self.request.template.replace(CODE, self.code or CODE)
+        return self.request.text if isinstance(self.request, Send) else ""
 
 
 def moment(milliseconds: float | bytes | str) -> datetime:

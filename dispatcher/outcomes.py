@@ -48,6 +48,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     kind: FailureKind
     code: str = ""
     message: str = ""
+    #: Of `unauthorized`: the account may not do this, though its credentials are right.
+    permission: bool = False
     #: Seconds after which the provider asked to be tried again, from `Retry-After`.
     retry_after: float | None = None
 

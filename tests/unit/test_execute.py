@@ -783,7 +783,7 @@ def test_what_a_person_wrote_lies_sealed(road: Road) -> None:
 
 
 @pytest.mark.parametrize(("receipts", "kept"), [("none", "none"), ("push", "expected"), ("poll", "expected")])
-def test_it_is_said_whether_a_receipt_will_come(road: Road, receipts: str, kept: str) -> None:
+def test_it_is_said_whether_a_receipt_will_come(road: Road, receipts: Any, kept: str) -> None:
     road.adapter.capabilities = Capabilities(receipts=receipts)  # type: ignore[misc]
     road.enqueue("0001")
     road.run("0001")

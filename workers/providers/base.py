@@ -11,17 +11,21 @@ bad for others; the code of a verification may be the provider's to make, to che
 
 from __future__ import annotations
 
+import contextlib
+import hmac
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
 from dispatcher import jobs
 from dispatcher.errors import ConfigurationError
 from dispatcher.outcomes import Failure, FailureKind, Outcome
+from dispatcher.states import State
 
 if TYPE_CHECKING:
     from dispatcher.jobs import Work
@@ -30,6 +34,20 @@ if TYPE_CHECKING:
 #: Seconds that a vendor may ask us to wait, and digits that make sense for that.
 _HOUR: Final = 3600.0
 _DIGITS: Final = 10
+
+#: HTTP codes that mean another address, whoever sent them.
+_NOT_HERE: Final = frozenset(
+    {
+        HTTPStatus.MOVED_PERMANENTLY,
+        HTTPStatus.TEMPORARY_REDIRECT,
+        HTTPStatus.PERMANENT_REDIRECT,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.METHOD_NOT_ALLOWED,
+    }
+)
+
+#: A comma after the last entry of an object or a list.
+_DANGLING: Final = re.compile(rb",(\s*[}\]])")
 
 _ORIGIN: Final = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]+)?")
 
@@ -80,6 +98,114 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     refused: dict[str, Failure] = {}
 
 
+class News(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a job afterwards, by a receipt or by asking; `state` None where that decides nothing.
+
+    `evidence` is a line of the job's history that says what was seen, and how strong it is: "number.list holds the
+    number: strong".
+    """
+
+    #: sent, delivered, undelivered, completed or failed.
+    state: State | None = None
+    evidence: str = ""
+    #: Why, where it was undelivered or failed.
+    failure: Failure | None = None
+    #: Of an operation that turns out to be completed.
+    result: dict[str, Any] = {}
+    #: The provider's id, where it was learnt only now.
+    ref: str = ""
+
+
+class Callback(msgspec.Struct, frozen=True, kw_only=True):
+    """One HTTP request that a provider made to us. Header names are in lower case."""
+
+    method: str
+    query: str = ""
+    headers: dict[str, str] = {}
+    body: bytes = b""
+
+    def __repr__(self) -> str:
+        """Show nothing of the person."""
+        return f"Callback({self.method}, {len(self.body)} bytes)"
+
+    def json(self) -> Any:
+        """Return the body's JSON, whatever its content type says; None where it is none.
+
+        A comma before a closing bracket, which one vendor's samples have, is forgiven.
+        """
+        for body in (self.body, _DANGLING.sub(rb"\1", self.body)):
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                return msgspec.json.decode(body)
+        return None
+
+    def fields(self) -> dict[str, str]:
+        """Return query, form and flat JSON as one, names without case, - and _; what the body says wins."""
+        told = dict(parse_qsl(self.query, keep_blank_values=True))
+        document = self.json()
+        if isinstance(document, dict):
+            told |= {name: str(one) for name, one in document.items() if isinstance(one, str | int | float)}
+        elif document is None:
+            told |= dict(parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True))
+        return {name.lower().replace("-", "").replace("_", ""): value for name, value in told.items()}
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider that called us is answered."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider's word on what became of a message, found by our own id, or by its reference and number."""
+
+    news: News
+    #: Our job's id, where the provider keeps one with a message.
+    own: str = ""
+    ref: str = ""
+    #: In E.164; empty where the provider names none.
+    number: str = ""
+    #: Of a message in several parts that are told of one by one: which, and of how many.
+    part: int = 1
+    parts: int = 1
+
+    def __repr__(self) -> str:
+        """Leave the number out."""
+        return f"Receipt({self.news.state}, ref={self.ref!r})"
+
+
+class Inbound(msgspec.Struct, frozen=True, kw_only=True):
+    """A text that a person sent to a number or keyword of ours."""
+
+    #: E.164, or as the provider wrote it where that is no number.
+    sender: str
+    #: The number or short code it was sent to, as the provider wrote it; empty where it does not say.
+    to: str = ""
+    text: str = ""
+    #: The moment as the provider wrote it: none of them names a zone.
+    at: str = ""
+    #: The provider's id; empty where there is none, and the whole tells one text from another.
+    ref: str = ""
+
+    def __repr__(self) -> str:
+        """Show nothing of the person."""
+        return "Inbound(...)"
+
+
+class OptOut(msgspec.Struct, frozen=True, kw_only=True):
+    """The provider's own word that a person wants no more texts, or (`out` false) wants them again."""
+
+    number: str
+    out: bool = True
+
+    def __repr__(self) -> str:
+        """Show nothing of the person."""
+        return f"OptOut(out={self.out})"
+
+
+Told: TypeAlias = Receipt | Inbound | OptOut
+
 Repeat: TypeAlias = Literal["never", "once", "always"]
 
 
@@ -103,6 +229,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     #: Whether it may be done again when nobody knows if it was done: "never", "once" (a charge is possible, so no
     #: more than that), or "always" (twice is the same as once).
     repeat: Repeat = "never"
+    #: It costs money: an account without any holds it back.
+    paid: bool = False
+    #: How a lost answer is cleared up: the read that is asked and what it shows; empty where nobody can tell.
+    evidence: str = ""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,12 +242,12 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     recipients: int = 1
     #: The provider keeps our own reference with a message and can be asked by it.
     own_reference: bool = False
-    #: How it tells what became of a message: "none", "push" or "poll".
-    receipts: str = "none"
-    #: A lost answer can be cleared up by asking.
-    reconcile: bool = False
+    #: How it tells what became of a message: "none", "push", "poll" or "push and poll".
+    receipts: Literal["none", "push", "poll", "push and poll"] = "none"
+    #: It tells of texts that people send to us.
+    inbound: bool = False
     #: Who makes a verification's code: "provider" (and tells us), "provider checks" (and does not), "ours".
-    verification: str = "ours"
+    verification: Literal["provider", "provider checks", "ours"] = "ours"
     #: Characters of text that it takes at most; None where its document names no limit.
     max_characters: int | None = None
 
@@ -139,6 +269,8 @@ class Adapter(ABC):
     sandbox: ClassVar[Mapping[str, str]] = {}
     #: Jobs that travel in one request unless `GROUP_SIZE` says otherwise.
     group_size: ClassVar[int] = 1
+    #: Requests that a worker process makes at once; None for as many as it has connections.
+    at_once: ClassVar[int | None] = None
     capabilities: ClassVar[Capabilities] = Capabilities()
     #: By name: `send`, `verify`, `lookup` and what `dispatcher op` reaches.
     operations: ClassVar[Mapping[str, Operation]] = {}
@@ -183,6 +315,48 @@ class Adapter(ABC):
         """Say whether `job` may be done again when nobody knows if it was done."""
         return self.operations[job.operation].repeat
 
+    # -- what became of it afterwards ---------------------------------------------------------------------------------
+
+    def before(self, job: Work) -> Request | None:
+        """Return a read to be made just before `job`, so that a lost answer can be judged by what changed; or None."""
+        del job
+        return None
+
+    def remember(self, response: Response, job: Work) -> str:
+        """Return what that read showed, in a few words that `Work.baseline` brings back; empty for nothing of use."""
+        del response, job
+        return ""
+
+    def inquire(self, jobs: Sequence[Work]) -> tuple[Group, ...]:
+        """Return requests that ask what became of jobs that are `sent` or `unknown` (`Work.state`, `.ref`, `.age`).
+
+        What no request asks about, the provider cannot tell. Nothing here has an effect at the provider.
+        """
+        del jobs
+        return ()
+
+    def news(self, response: Response, group: Group) -> dict[str, News]:
+        """Read the answer to such a request, by job id; jobs it says nothing of are left out. Never raises."""
+        del response, group
+        return {}
+
+    # -- what the provider tells by itself ----------------------------------------------------------------------------
+
+    def trusts(self, callback: Callback) -> bool:
+        """Say whether a request to our receiver bears the secret that was agreed on, where the vendor knows one."""
+        del callback
+        return True
+
+    def read(self, callback: Callback) -> tuple[Told, ...]:
+        """Read what a provider tells us; empty where it is nothing that is understood. Never raises."""
+        del callback
+        return ()
+
+    def answer(self, callback: Callback) -> Answer:
+        """Return what the provider needs to hear once its word is safe; an empty 200 unless it needs more."""
+        del callback
+        return Answer()
+
 
 def refused_arguments(declared: Mapping[str, Argument], given: Mapping[str, Any]) -> Failure | None:
     """Say which argument is missing, unknown or malformed, or None."""
@@ -202,6 +376,29 @@ def refused_arguments(declared: Mapping[str, Argument], given: Mapping[str, Any]
         except (TypeError, ValueError) as error:
             return Failure(kind=FailureKind.INVALID, code=name, message=f"{name}: {error}")
     return None
+
+
+def by_status(response: Response, *, read: bool) -> Failure:
+    """Judge an answer that is not in the provider's words by its HTTP code alone, as HTTP itself defines it.
+
+    Something before or behind the API answered, perhaps after it had done its work: only what HTTP defines as not
+    processed counts as not sent. `read` says that the request changes nothing.
+    """
+    code = str(response.status) if response.status != HTTPStatus.OK else "garbage"
+    throttled = response.status == HTTPStatus.TOO_MANY_REQUESTS
+    if throttled or (read and response.status == HTTPStatus.SERVICE_UNAVAILABLE):
+        wait = response.retry_after()
+        return Failure(kind=FailureKind.THROTTLED, code=code, message="too many requests", retry_after=wait)
+    if response.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return Failure(kind=FailureKind.UNAUTHORIZED, code=code, message="the provider's door is closed to us")
+    if response.status in _NOT_HERE:
+        return Failure(kind=FailureKind.NOT_SENT, code=code, message="the API is not at this address; see BASE_URL")
+    return Failure(kind=FailureKind.AMBIGUOUS, code=code, message="the answer is not in the provider's words")
+
+
+def same_secret(given: str, expected: str) -> bool:
+    """Compare two secrets in a time that tells nothing."""
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected.encode())
 
 
 def _is_origin(url: str) -> bool:

@@ -28,6 +28,7 @@ from workers.providers.base import (
     Plan,
     Request,
     Response,
+    by_status,
     grouped,
 )
 
@@ -57,17 +58,6 @@ _TOKENS: Final[Mapping[str, FailureKind]] = {
 
 #: HTTP codes from here on are errors.
 _ERRORS: Final = HTTPStatus.BAD_REQUEST
-
-#: HTTP codes that mean another address, whoever sent them.
-_NOT_HERE: Final = frozenset(
-    {
-        HTTPStatus.MOVED_PERMANENTLY,
-        HTTPStatus.TEMPORARY_REDIRECT,
-        HTTPStatus.PERMANENT_REDIRECT,
-        HTTPStatus.NOT_FOUND,
-        HTTPStatus.METHOD_NOT_ALLOWED,
-    }
-)
 
 #: *Inferred*: no document shows a bad login's words.
 _LOGIN_WORDS: Final = ("LOGIN", "AUTH", "PASSWORD", "UID")
@@ -248,29 +238,11 @@ def _output(response: Response, *, read: bool) -> Any:
     try:
         output = msgspec.json.decode(response.body.removeprefix(BOM_UTF8))["output"]
     except (msgspec.DecodeError, UnicodeDecodeError, TypeError, KeyError, RecursionError):
-        return _not_its_words(response, read=read)
+        return by_status(response, read=read)
     error = _one(output.get("error")) if isinstance(output, dict) else None
     if error:
         return _failure(str(error))
-    return output if response.status < _ERRORS else _not_its_words(response, read=read)
-
-
-def _not_its_words(response: Response, *, read: bool) -> Failure:
-    """Judge by the HTTP code alone, of which the document says nothing: *inferred* from HTTP itself.
-
-    Something before or behind the API answered, perhaps after it had done its work: only what HTTP defines as not
-    processed counts as not sent.
-    """
-    code = str(response.status) if response.status != HTTPStatus.OK else "garbage"
-    throttled = response.status == HTTPStatus.TOO_MANY_REQUESTS
-    if throttled or (read and response.status == HTTPStatus.SERVICE_UNAVAILABLE):
-        wait = response.retry_after()
-        return Failure(kind=FailureKind.THROTTLED, code=code, message="too many requests", retry_after=wait)
-    if response.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return Failure(kind=FailureKind.UNAUTHORIZED, code=code, message="the provider's door is closed to us")
-    if response.status in _NOT_HERE:
-        return Failure(kind=FailureKind.NOT_SENT, code=code, message="the API is not at this address; see BASE_URL")
-    return Failure(kind=FailureKind.AMBIGUOUS, code=code, message="the answer is not the provider's JSON")
+    return output if response.status < _ERRORS else by_status(response, read=read)
 
 
 def _failure(token: str) -> Failure:

@@ -26,7 +26,7 @@ import msgspec
 
 from dispatcher.text import segments
 from workers.sandbox import magic
-from workers.sandbox.base import Answer, Reply, Request
+from workers.sandbox.base import Answer, Limits, Reply, Request, Texted
 from workers.sandbox.magic import Magic
 from workers.sandbox.world import AT_ONCE, FREE, Account, Row, World
 
@@ -72,6 +72,8 @@ class TextGoto:
     """The provider: one address, six functions, told apart by `-action`."""
 
     name = NAME
+    #: None is documented.
+    limits = Limits()
 
     def accounts(self) -> Iterable[Account]:
         """Return the four accounts of the table above."""
@@ -102,6 +104,17 @@ class TextGoto:
         except _Refused as refusal:
             output, rows = {"error": refusal.token}, _refused(action, account, numbers, refusal.token)
         return Reply(Answer(body=msgspec.json.encode({"output": output})), rows)
+
+
+    def receipt(self, row: Row) -> None:
+        """Tell nothing: the JSON API knows no delivery reports."""
+
+    def inbound(self, texted: Texted) -> None:
+        """Tell nothing: the JSON API knows no inbound texts."""
+
+    def refused(self, request: Request) -> list[Row]:
+        """Return a row without a number."""
+        return [Row(provider=NAME, action=request.method, accepted=False, result="429")]
 
 
 class Call(msgspec.Struct, frozen=True):

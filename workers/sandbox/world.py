@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -37,6 +37,9 @@ class Account(msgspec.Struct, kw_only=True):
     grants: frozenset[str]
     #: Numbers that must not be sent to any more.
     stopped: set[str] = msgspec.field(default_factory=set)
+    #: Numbers it has rented, in international digits, and keywords with how each is set up.
+    numbers: set[str] = msgspec.field(default_factory=set)
+    keywords: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 
     @property
     def available(self) -> Decimal:
@@ -56,7 +59,7 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     provider: str
     #: The provider's word for what was asked.
     action: str
-    #: Ours: send, verify, lookup, balance, optout.add, list.append; empty where the request made no sense.
+    #: Ours: send, verify, lookup, balance, number.buy, ...; empty where the request made no sense.
     kind: str = ""
     account: str = ""
     msisdn: str = ""
@@ -64,17 +67,23 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     accepted: bool
     #: The provider's word for how it went, or the fault that came before it.
     result: str
-    #: The text as the phone shows it; for `list.append` the name of the list.
+    #: The provider's id for it.
+    ref: str = ""
+    #: The customer's own reference, where the provider takes one.
+    own: str = ""
+    #: The text as the phone shows it; for `list.append` the name of the list, for `keyword...` the keyword.
     text: str = ""
     sender: str = ""
     #: The one-time code in `text`.
     code: str = ""
-    #: Credits taken from the account.
+    #: Credits taken from the account; of `credits.buy` below zero.
     cost: Decimal = FREE
     #: Seconds since 1970 when the phone gets the text.
     due: float = AT_ONCE
     #: The fault that the request met, before or after it was accepted.
     fault: str = ""
+    #: What else the provider has to remember of it; of a keyword how it is set up.
+    data: dict[str, Any] = {}
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +120,7 @@ class World:
         self._phones: defaultdict[str, list[Row]] = defaultdict(list)
         self._asked: Counter[tuple[str, str, str]] = Counter()
         self._requests: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._referred: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
 
     def account(self, provider: str, name: str) -> Account | None:
         """Return the account with this name at `provider`; read it, don't write it."""
@@ -119,6 +129,10 @@ class World:
     def asked(self, provider: str, action: str, msisdn: str) -> int:
         """Return how often `provider` was asked to do `action` for this number, whatever came of it."""
         return self._asked[provider, action, msisdn]
+
+    def referred(self, provider: str, ref: str) -> list[Row]:
+        """Return the accepted rows that `provider` gave the id `ref`, or a customer the reference."""
+        return list(self._referred.get((provider, ref), ()))
 
     def inbox(self, msisdn: str) -> list[Message]:
         """Return the texts that the phone has received by now, oldest first."""
@@ -160,6 +174,8 @@ class World:
             self._requests[row.provider][row.action] += 1
         if not row.accepted:
             return
+        for ref in {row.ref, row.own} - {""}:
+            self._referred[row.provider, ref].append(row)
         if row.kind in MESSAGES:
             self._phones[row.msisdn].append(row)
         if account := self._accounts.get((row.provider, row.account)):
@@ -180,8 +196,17 @@ class World:
 def _charge(account: Account, row: Row) -> None:
     """Write to `account` what an accepted row means for it."""
     account.balance -= row.cost
-    if row.kind == "optout.add":
-        account.stopped.add(row.msisdn)
+    match row.kind:
+        case "optout.add":
+            account.stopped.add(row.msisdn)
+        case "number.buy":
+            account.numbers.add(row.msisdn)
+        case "number.cancel":
+            account.numbers.discard(row.msisdn)
+        case "keyword.rent" | "keyword.setup":
+            account.keywords[row.text] = account.keywords.get(row.text, {}) | row.data
+        case "keyword.cancel":
+            account.keywords.pop(row.text, None)
 
 
 _ENCODER = msgspec.json.Encoder()
