@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-system lint format lock clean
+.PHONY: help install demo up test test-system lint format docs lock clean
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,8 +30,10 @@ demo: install ## see it work against the sandbox, with nothing else to install
 up: install ## run everything: Redis, a worker for each account, Flower; with DISPATCHER_SANDBOX=1 the sandbox
 	$(BIN)/dispatcher up
 
+# Tests that start processes of their own have all cores for themselves.
 test: install ## run the tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto tests/unit tests/providers
+	$(BIN)/pytest tests/integration tests/acceptance
 
 test-system: install ## run the tests that need a browser: Debian's Chromium, which this installs
 	@command -v chromium >/dev/null || { \
@@ -50,6 +52,9 @@ lint: install ## check style, types and the direction of imports
 format: install ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: install ## write docs/providers.md from the adapters
+	$(BIN)/python -m workers.matrix docs/providers.md
 
 # Made on the oldest Python, which needs a superset of what later ones need, and without this machine's
 # pip settings, which must not reach anybody else. `make lock LOCK=--upgrade` takes the newest releases.

@@ -6,6 +6,7 @@ So a web application needs no vendor's credentials, and a name that nobody has e
 from __future__ import annotations
 
 import time
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -25,6 +26,33 @@ KEY: Final = "d:a"
 _FRESH: Final = 5.0
 
 
+class ArgumentSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One named argument of an operation, as whoever enqueues it has to know it."""
+
+    about: str = ""
+    required: bool = False
+
+
+class OperationSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One operation of an account: what it does, takes and costs, and how that is known."""
+
+    about: str = ""
+    #: "document", "vendor's code" or "inferred"; none is live-verified yet.
+    source: str = ""
+    arguments: dict[str, ArgumentSchema] = {}
+    #: Whether it is done again when nobody knows if it was done: "never", "once" or "always".
+    repeat: str = "never"
+    #: It is paid from the account's balance.
+    paid: bool = False
+    #: How a lost answer is cleared up; empty where nobody can tell.
+    evidence: str = ""
+
+    @property
+    def card(self) -> bool:
+        """Whether it is charged to a card."""
+        return "card_number" in self.arguments
+
+
 class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One account at one provider, as its worker published it."""
 
@@ -38,6 +66,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: What the matrix prints: recipients per request, receipts, who makes codes, ...
     capabilities: dict[str, str] = {}
     sandbox: bool = False
+    #: By operation; empty where a worker of an earlier release published it.
+    schemas: dict[str, OperationSchema] = {}
 
 
 class Accounts:
@@ -87,7 +117,10 @@ class Accounts:
             if account is None and name not in self._own:
                 raise UnknownProvider(name, sorted({*self.published(), *self._own}))
             if account is not None and operation not in account.operations:
-                reason = account.unsupported.get(operation, f"can do {', '.join(sorted(account.operations))}")
+                close = get_close_matches(operation, account.operations, n=1)
+                meant = f"did you mean {close[0]}? It " if close else ""
+                can = f"{meant}can do {', '.join(sorted(account.operations))}"
+                reason = account.unsupported.get(operation, can)
                 raise Unsupported("operation", f"{name} does not offer it: {reason}", operation)
         return name
 

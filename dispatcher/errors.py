@@ -20,6 +20,7 @@ Imports nothing of ours, so that everything may import it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 
@@ -146,8 +147,10 @@ class UnknownProvider(ConfigurationError):
         self.name = name
         self.known = known
         there = f"known: {', '.join(known)}" if known else "none is known yet"
+        close = get_close_matches(name, known, n=1)
+        meant = f"did you mean {close[0]}? Otherwise " if close else ""
         super().__init__(
-            f"provider {name!r} is not known ({there}); set DISPATCHER_PROVIDERS__{name.upper()}__... "
+            f"provider {name!r} is not known ({there}); {meant}set DISPATCHER_PROVIDERS__{name.upper()}__... "
             f"or start its worker once: dispatcher worker {name}"
         )
 

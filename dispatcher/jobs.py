@@ -26,6 +26,15 @@ SCHEMA: Final = 1
 #: Where a verification's code goes in its template.
 CODE: Final = "[CODE]"
 
+#: Arguments of a purchase that are a card's details: they travel sealed, apart from the rest, and are erased when the
+#: purchase is settled.
+CARD_FIELDS: Final = frozenset(
+    {
+        "first_name", "last_name", "street", "city", "state", "zip", "country",
+        "credit_card_type_id", "card_number", "security_code", "expiration_month", "expiration_year",
+    }
+)  # fmt: skip
+
 _MAX_TEXT: Final = 10_000
 _MAX_SENDER: Final = 20
 _MAX_LABEL: Final = 255
@@ -304,8 +313,10 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     code: str = ""
     #: What was read before the attempt that nobody knows the end of.
     baseline: str = ""
-    #: Of a job whose fate is asked for: its state, the seconds since it came there, and the provider's id for it.
+    #: Of a job whose fate is asked for: its state, when it came there in milliseconds since 1970 on Redis' clock, how
+    #: many seconds ago that was, and the provider's id for it.
     state: State = State.QUEUED
+    since: int = 0
     age: float = 0.0
     ref: str = ""
 

@@ -53,6 +53,12 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds after which the provider asked to be tried again, from `Retry-After`.
     retry_after: float | None = None
 
+    @property
+    def words(self) -> str:
+        """Kind, code and message in one line; a message that begins with its code says it once."""
+        message = self.message.removeprefix(f"{self.code}: ") if self.code else self.message
+        return f"{self.kind} {self.code}: {message}"
+
     def __repr__(self) -> str:
         """Leave the vendor's words out: there may be a number in them."""
         return f"Failure({self.kind}, {mask_digits(self.code)!r})"

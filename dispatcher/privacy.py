@@ -25,7 +25,14 @@ _NONCE: Final = 12
 _DIGITS: Final = re.compile(r"\+?\d[\d\-(). :]{4,}\d")
 
 #: What looks alike and is nobody's: an amount, a date, a time of day.
-_HARMLESS: Final = re.compile(r"\d{1,9}\.\d{1,4}|(\d{4}-\d\d-\d\d)? ?(\d\d:\d\d(:\d\d)?)?")
+_HARMLESS: Final = re.compile(
+    r"\d{1,9}\.\d{1,4}"
+    r"|(\d{4}-\d\d-\d\d|(0[1-9]|1[0-2])-([0-2]\d|3[01])-20\d\d)? ?(\d{1,2}:\d\d(:\d\d(\.\d{1,6})?)?)?"
+)
+
+
+#: A URL: its origin, and what comes after the first slash.
+_URL: Final = re.compile(r"(https?://[^\s/?#]+[/?#])[^\s\"']+", re.IGNORECASE)
 
 
 class Sealer:
@@ -86,6 +93,11 @@ def mask_numbers(text: str) -> str:
     return _DIGITS.sub(lambda found: _masked(found, 8), text)
 
 
+def mask_urls(text: str) -> str:
+    """Return `text` with what follows the host of a URL left out: there may be a secret in it."""
+    return _URL.sub(lambda found: f"{found.group(1)}***", text)
+
+
 def _masked(found: re.Match[str], digits: int) -> str:
     words = found.group()
     harmless = _HARMLESS.fullmatch(words) or sum(map(str.isdigit, words)) < digits
@@ -99,4 +111,4 @@ def one_line(text: str) -> str:
 
 def mask_text(text: str) -> str:
     """Return what may be shown of a message's text: how long it is."""
-    return f"[{len(text)} characters]" if text else ""
+    return f"[{len(text)} character{'' if len(text) == 1 else 's'}]" if text else ""

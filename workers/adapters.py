@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
-from dispatcher.accounts import Account
+from dispatcher.accounts import Account, ArgumentSchema, OperationSchema
 from dispatcher.errors import ConfigurationError
 from workers.providers.base import Adapter, setting
 
@@ -30,9 +30,15 @@ def available() -> dict[str, type[Adapter]]:
     return {point.name: point.load() for point in entry_points(group=GROUP)}
 
 
+def shipped() -> list[type[Adapter]]:
+    """Return those of the installed adapters that are part of this package, by name."""
+    ours = f"{__name__.partition('.')[0]}.providers."
+    return [one for _, one in sorted(available().items()) if one.__module__.startswith(ours)]
+
+
 def configured(settings: Settings) -> list[str]:
-    """Return the accounts that can work here: those with settings and, with the sandbox, every adapter's own."""
-    return sorted({*settings.providers, *(available() if settings.sandbox else ())})
+    """Return the accounts that can work here: those with settings and, with the sandbox, one of each that it plays."""
+    return sorted({*settings.providers, *((one.name for one in shipped()) if settings.sandbox else ())})
 
 
 def adapter(settings: Settings, account: str) -> Adapter:
@@ -46,7 +52,7 @@ def adapter(settings: Settings, account: str) -> Adapter:
             f"there is no adapter {name!r} (installed: {known}); set {setting(account, 'adapter')} to one of them"
         )
     if settings.sandbox:
-        own = _in_sandbox(settings, found, own)
+        own = _in_sandbox(settings, account, found, own)
     _check(account, own, found)
     return found(account, own)
 
@@ -54,6 +60,49 @@ def adapter(settings: Settings, account: str) -> Adapter:
 def adapters(settings: Settings, accounts: Iterable[str]) -> dict[str, Adapter]:
     """Return the adapters of these accounts, by account."""
     return {account: adapter(settings, account) for account in accounts}
+
+
+def listener(settings: Settings, account: str, name: str = "") -> Adapter:
+    """Return an adapter that can tell what an account's provider needs to hear, and send nothing.
+
+    It needs no credentials, so that what listens to the world holds none. `name` is the adapter's where our settings
+    do not say. Raises `ConfigurationError` where it is not installed.
+    """
+    own = settings.account(account)
+    name = own.get("adapter") or name or account
+    found = available().get(name)
+    if found is None:
+        raise ConfigurationError(f"there is no adapter {name!r} for the callbacks of {account}; install its package")
+    if settings.sandbox and not any(own.get(field) for field in found.required):
+        own = {**found.sandbox, **own}
+    return found(account, {**own, **{field: own.get(field) or "-" for field in found.required}, "base_url": ""})
+
+
+def receipt_key(settings: Settings, one: Adapter, ref: str, number: str) -> str:
+    """Return what a job is found by when a receipt comes: the hash of the provider's reference.
+
+    The number belongs to it where several recipients may share a reference.
+    """
+    shared = one.capabilities.recipients > 1
+    return settings.keyed("receipt", one.account, ref, number if shared else "")
+
+
+def schemas(one: Adapter | type[Adapter]) -> dict[str, OperationSchema]:
+    """Return what is to be known of each operation by whoever enqueues it."""
+    return {
+        name: OperationSchema(
+            about=told.about,
+            source=told.source,
+            arguments={
+                key: ArgumentSchema(about=argument.about, required=argument.required)
+                for key, argument in told.arguments.items()
+            },
+            repeat=told.repeat,
+            paid=told.paid,
+            evidence=told.evidence,
+        )
+        for name, told in one.operations.items()
+    }
 
 
 def described(one: Adapter, *, sandbox: bool) -> Account:
@@ -66,12 +115,20 @@ def described(one: Adapter, *, sandbox: bool) -> Account:
         unsupported=dict(one.unsupported),
         capabilities={field: str(getattr(told, field)) for field in told.__struct_fields__},
         sandbox=sandbox,
+        schemas=schemas(one),
     )
 
 
-def _in_sandbox(settings: Settings, found: type[Adapter], own: dict[str, str]) -> dict[str, str]:
+def _in_sandbox(settings: Settings, account: str, found: type[Adapter], own: dict[str, str]) -> dict[str, str]:
     """Give an account without credentials the sandbox's, and every one its address."""
-    address = own.get("base_url") or settings.sandbox_url
+    address = own.get("base_url")
+    if not address and found not in shipped():
+        where = setting(account, "base_url")
+        raise ConfigurationError(
+            f"the sandbox does not play {found.name}, the adapter of account {account!r}; "
+            f"set {where} to a server that does, or leave DISPATCHER_SANDBOX out"
+        )
+    address = address or settings.sandbox_url
     if not address:
         raise ConfigurationError(
             "DISPATCHER_SANDBOX is on and DISPATCHER_SANDBOX_URL is not set; start `dispatcher sandbox`, give its URL"

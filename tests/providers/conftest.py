@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.providers.runner")
+pytest.register_assert_rewrite("tests.providers.runner", "workers.conformance")

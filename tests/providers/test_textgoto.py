@@ -68,7 +68,8 @@ def read(request: Request) -> Any:
 
 
 def failed(kind: str, code: str) -> Failure:
-    return Failure(kind=FailureKind(kind), code=code, message=f"TextGoto answered {code}")
+    permission = code == "NOT_PERMITTED"
+    return Failure(kind=FailureKind(kind), code=code, message=f"TextGoto answered {code}", permission=permission)
 
 
 def lost(what: str) -> Failure:

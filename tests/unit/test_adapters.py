@@ -17,6 +17,8 @@ from workers.providers.base import setting
 from workers.providers.textgoto import TextGoto
 
 SANDBOX = "http://127.0.0.1:8460"
+#: What the sandbox plays.
+PLAYED = {"thetexting", "clubtexting", "textgoto", "mobtexting"}
 
 
 def accounts(**fields: str) -> dict[str, dict[str, str]]:
@@ -35,9 +37,9 @@ def test_adapters_are_found_by_their_entry_points() -> None:
         pytest.param({}, [], id="nothing is set"),
         pytest.param({"providers": accounts()}, ["textgoto"], id="one account"),
         pytest.param({"providers": {"shop_b": {}, "shop_a": {}}}, ["shop_a", "shop_b"], id="two, in order"),
-        pytest.param({"sandbox": True}, sorted(available()), id="in the sandbox every adapter has one"),
+        pytest.param({"sandbox": True}, sorted(PLAYED), id="in the sandbox every provider that it plays has one"),
         pytest.param(
-            {"sandbox": True, "providers": {"shop": {}}}, sorted({"shop", *available()}), id="beside those that are set"
+            {"sandbox": True, "providers": {"shop": {}}}, sorted({"shop", *PLAYED}), id="beside those that are set"
         ),
     ],
 )
@@ -188,6 +190,45 @@ def test_in_the_sandbox_nothing_goes_to_the_vendor() -> None:
     assert adapter(told, "textgoto").origin == SANDBOX, "an empty address is none"
 
 
+class Elsewhere(TextGoto):
+    """Somebody else's adapter."""
+
+    name = "elsewhere"
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package with an adapter that is not ours."""
+    everything = available() | {"elsewhere": Elsewhere}
+    monkeypatch.setattr("workers.adapters.available", lambda: everything)
+
+
+@pytest.mark.usefixtures("installed")
+def test_in_the_sandbox_an_adapter_that_it_does_not_play_has_no_account_of_itself() -> None:
+    assert configured(made(sandbox=True, sandbox_url=SANDBOX)) == sorted(PLAYED)
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("fields", [{}, {"uid": "acme", "pwd": "canary"}, {"base_url": ""}])
+def test_in_the_sandbox_an_adapter_that_it_does_not_play_needs_an_address(fields: dict[str, str]) -> None:
+    """Requests that the sandbox cannot answer would look like a provider that is down."""
+    told = made(sandbox=True, sandbox_url=SANDBOX, providers={"shop": {"adapter": "elsewhere", **fields}})
+    with pytest.raises(
+        ConfigurationError, match=r"does not play elsewhere.*DISPATCHER_PROVIDERS__SHOP__BASE_URL"
+    ) as no:
+        adapter(told, "shop")
+    assert not leaks(str(no.value), "canary")
+
+
+@pytest.mark.usefixtures("installed")
+def test_in_the_sandbox_an_adapter_that_it_does_not_play_works_at_an_address_of_ones_own() -> None:
+    account = {"base_url": "http://127.0.0.1:1"}
+    told = made(sandbox=True, sandbox_url=SANDBOX, providers={"elsewhere": account})
+    one = adapter(told, "elsewhere")
+    assert isinstance(one, Elsewhere)
+    assert (one.origin, one.settings["uid"]) == ("http://127.0.0.1:1", "sandbox")
+
+
 def test_in_the_sandbox_an_address_of_ones_own_is_obeyed() -> None:
     told = made(sandbox=True, sandbox_url=SANDBOX, providers=accounts(base_url="http://127.0.0.1:1"))
     assert adapter(told, "textgoto").origin == "http://127.0.0.1:1"
@@ -212,6 +253,32 @@ def test_what_is_published_is_read_by_the_applications(sandbox: bool) -> None:
     one = adapter(made(sandbox=sandbox, sandbox_url=SANDBOX, providers=accounts()), "textgoto")
     told = described(one, sandbox=sandbox)
     assert msgspec.json.decode(msgspec.json.encode(told), type=Account) == told
+
+
+def test_a_worker_publishes_what_each_operation_takes() -> None:
+    """An application without adapters shows and checks it."""
+    told = described(adapter(made(providers=accounts()), "textgoto"), sandbox=False).schemas
+    assert set(told) == set(TextGoto.operations)
+    assert {name: one.required for name, one in told["list.append"].arguments.items()} == {
+        "list": True,
+        "number": True,
+    }
+    assert (told["balance"].source, told["balance"].repeat, told["balance"].paid) == ("document", "always", False)
+    assert told["balance"].about == TextGoto.operations["balance"].about
+
+
+def test_what_the_release_before_published_is_read() -> None:
+    old = b'{"name":"textgoto","adapter":"textgoto","operations":["send"],"capabilities":{"recipients":"100"}}'
+    assert msgspec.json.decode(old, type=Account).schemas == {}
+
+
+def test_the_release_before_reads_what_is_published_now() -> None:
+    class Before(msgspec.Struct, kw_only=True):
+        name: str
+        operations: list[str] = []
+
+    told = described(adapter(made(providers=accounts()), "textgoto"), sandbox=False)
+    assert msgspec.json.decode(msgspec.json.encode(told), type=Before).operations == told.operations
 
 
 def test_a_setting_is_named_as_it_is_set() -> None:

@@ -11,14 +11,13 @@ bad for others; the code of a verification may be the provider's to make, to che
 
 from __future__ import annotations
 
-import contextlib
 import hmac
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
 
@@ -26,6 +25,7 @@ from dispatcher import jobs
 from dispatcher.errors import ConfigurationError
 from dispatcher.outcomes import Failure, FailureKind, Outcome
 from dispatcher.states import State
+from workers.providers.answers import document
 
 if TYPE_CHECKING:
     from dispatcher.jobs import Work
@@ -44,6 +44,11 @@ _NOT_HERE: Final = frozenset(
         HTTPStatus.NOT_FOUND,
         HTTPStatus.METHOD_NOT_ALLOWED,
     }
+)
+
+#: What an account is refused for, whatever it asks.
+_OF_THE_ACCOUNT: Final = frozenset(
+    {FailureKind.UNAUTHORIZED, FailureKind.INSUFFICIENT_FUNDS, FailureKind.THROTTLED},
 )
 
 #: A comma after the last entry of an object or a list.
@@ -115,6 +120,10 @@ class News(msgspec.Struct, frozen=True, kw_only=True):
     #: The provider's id, where it was learnt only now.
     ref: str = ""
 
+    def __repr__(self) -> str:
+        """Leave the result out: there may be a number in it."""
+        return f"News({self.state}, ref={self.ref!r})"
+
 
 class Callback(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP request that a provider made to us. Header names are in lower case."""
@@ -133,10 +142,8 @@ class Callback(msgspec.Struct, frozen=True, kw_only=True):
 
         A comma before a closing bracket, which one vendor's samples have, is forgiven.
         """
-        for body in (self.body, _DANGLING.sub(rb"\1", self.body)):
-            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                return msgspec.json.decode(body)
-        return None
+        told = document(self.body)
+        return told if told is not None else document(_DANGLING.sub(rb"\1", self.body))
 
     def fields(self) -> dict[str, str]:
         """Return query, form and flat JSON as one, names without case, - and _; what the body says wins."""
@@ -306,14 +313,44 @@ class Adapter(ABC):
         if name not in self.operations:
             reason = self.unsupported.get(name, f"{self.name} offers no {name}")
             return Failure(kind=FailureKind.UNSUPPORTED, code=name, message=reason)
-        given = (
-            job.request.arguments if isinstance(job.request, jobs.Operation) else getattr(job.request, "options", {})
-        )
-        return refused_arguments(self.operations[name].arguments, given)
+        return refused_arguments(self.operations[name].arguments, given(job))
 
     def repeat(self, job: Work) -> Repeat:
         """Say whether `job` may be done again when nobody knows if it was done."""
         return self.operations[job.operation].repeat
+
+    # -- what most adapters build with --------------------------------------------------------------------------------
+
+    def planned(
+        self,
+        jobs: Sequence[Work],
+        request: Callable[[tuple[Work, ...]], Request],
+        alike: Callable[[Work], object] | None = None,
+    ) -> Plan:
+        """Refuse what `validate` does, let sends with an equal `alike` travel together, and everything else alone.
+
+        `request` makes the request of those that travel together. It costs one of its verb, and one of the operation
+        for each of them.
+        """
+        refused = {job.id: failure for job in jobs if (failure := self.validate(job))}
+        ready = [job for job in jobs if job.id not in refused]
+        size = min(int(self.settings.get("group_size") or self.group_size), self.capabilities.recipients)
+        sends = grouped((job for job in ready if job.operation == "send"), alike or _its_own, size)
+        others = ((job,) for job in ready if job.operation != "send")
+        groups = tuple(costed(request(together), together) for together in (*sends, *others))
+        return Plan(groups=groups, refused=refused)
+
+    def arguments(self, job: Work) -> dict[str, Any]:
+        """Return what the caller gave, as `Argument.parse` makes it; raises `ValueError` where `validate` refuses."""
+        declared = self.operations[job.operation].arguments
+        return {name: declared[name].parse(value) for name, value in given(job).items()}
+
+    def choice(self, field: str, *known: str) -> str:
+        """Return a setting of few words, the first where it is not set; raises `ConfigurationError` for another."""
+        word = self.settings.get(field) or known[0]
+        if word not in known:
+            raise ConfigurationError(f"{setting(self.account, field)} is {word!r}; write {' or '.join(known)}")
+        return word
 
     # -- what became of it afterwards ---------------------------------------------------------------------------------
 
@@ -322,21 +359,28 @@ class Adapter(ABC):
         del job
         return None
 
-    def remember(self, response: Response, job: Work) -> str:
-        """Return what that read showed, in a few words that `Work.baseline` brings back; empty for nothing of use."""
+    def remember(self, response: Response, job: Work) -> str | Failure:
+        """Return what that read showed, in a few words that `Work.baseline` brings back; empty for nothing of use.
+
+        A refusal of the read as a whole is answered as such (`refused_before`): the job would meet the same one.
+        """
         del response, job
         return ""
 
     def inquire(self, jobs: Sequence[Work]) -> tuple[Group, ...]:
         """Return requests that ask what became of jobs that are `sent` or `unknown` (`Work.state`, `.ref`, `.age`).
 
-        What no request asks about, the provider cannot tell. Nothing here has an effect at the provider.
+        What no request asks about, the provider cannot tell. Nothing here has an effect at the provider. A job may be
+        in several requests: then it failed only where the news of each of them say so.
         """
         del jobs
         return ()
 
-    def news(self, response: Response, group: Group) -> dict[str, News]:
-        """Read the answer to such a request, by job id; jobs it says nothing of are left out. Never raises."""
+    def news(self, response: Response, group: Group) -> dict[str, News] | Failure:
+        """Read the answer to such a request, by job id; jobs it says nothing of are left out. Never raises.
+
+        A refusal of the request as a whole, such as for a wrong password, is answered as such (`refused_after`).
+        """
         del response, group
         return {}
 
@@ -378,6 +422,26 @@ def refused_arguments(declared: Mapping[str, Argument], given: Mapping[str, Any]
     return None
 
 
+def given(job: Work) -> Mapping[str, Any]:
+    """Return what the caller gave beside a number and words: options of a message, arguments of an operation."""
+    request = job.request
+    return request.arguments if isinstance(request, jobs.Operation) else getattr(request, "options", {})
+
+
+def refused_before(failure: Failure) -> Failure | None:
+    """Return why the read before a job was refused where the job would be for the same; None where it just failed."""
+    return failure if failure.kind in _OF_THE_ACCOUNT else None
+
+
+def refused_after(failure: Failure) -> Failure | None:
+    """Return why a question was refused where that concerns all that the account does; None where it just failed.
+
+    That an account may not ask, which a 403 may say, does not say that it may not do.
+    """
+    only_this = failure.permission or failure.code == str(int(HTTPStatus.FORBIDDEN))
+    return failure if failure.kind in _OF_THE_ACCOUNT and not only_this else None
+
+
 def by_status(response: Response, *, read: bool) -> Failure:
     """Judge an answer that is not in the provider's words by its HTTP code alone, as HTTP itself defines it.
 
@@ -415,6 +479,31 @@ def setting(account: str, field: str) -> str:
     return f"DISPATCHER_PROVIDERS__{account.upper()}__{field.upper()}"
 
 
+def posted_form(
+    url: str, fields: Mapping[str, Any] | Sequence[tuple[str, str]], headers: Mapping[str, str] | None = None
+) -> Request:
+    """Return a POST of a form; of a field that is a list each entry is one."""
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    return Request(
+        method="POST", url=url, headers={**(headers or {}), **kind}, body=urlencode(fields, doseq=True).encode()
+    )
+
+
+def posted_json(url: str, value: Any, headers: Mapping[str, str] | None = None) -> Request:
+    """Return a POST of JSON."""
+    kind = {"Content-Type": "application/json"}
+    return Request(method="POST", url=url, headers={**(headers or {}), **kind}, body=msgspec.json.encode(value))
+
+
+def costed(request: Request, jobs: tuple[Work, ...], name: str = "") -> Group:
+    """Return what travels in `request`, which costs one of its verb and one of `name`.
+
+    Without a name it is the jobs' own operation, and costs one for each of them.
+    """
+    price = {name: 1} if name else {jobs[0].operation: len(jobs)}
+    return Group(request=request, jobs=jobs, cost={request.method.lower(): 1, **price})
+
+
 def grouped(jobs: Iterable[Work], key: Callable[[Work], object], size: int) -> Iterator[tuple[Work, ...]]:
     """Yield jobs with an equal `key`, at most `size` together and never two to one number, in order of arrival."""
     open_groups: dict[object, list[list[Work]]] = {}
@@ -429,3 +518,7 @@ def grouped(jobs: Iterable[Work], key: Callable[[Work], object], size: int) -> I
             candidates.append([job])
             order.append(candidates[-1])
     yield from (tuple(group) for group in order)
+
+
+def _its_own(job: Work) -> str:
+    return job.id
