@@ -6,12 +6,11 @@ import asyncio
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
+from tests.integration.sandboxes import SILENCE, Running, Wire, as_bytes, open_files, sending, wait_for, whole_answers
 from workers.sandbox import magic, wire
 from workers.sandbox.client import Sandbox, SandboxError
 from workers.sandbox.faults import FAULTS
@@ -27,84 +27,7 @@ from workers.sandbox.world import Row
 
 ROOT = Path(__file__).parents[2]
 PHONE = "447700900001"
-#: Seconds of silence after which a client that waits for nothing has waited long enough.
-SILENCE = 0.2
-
-
-class Running:
-    """A sandbox in a thread of this process."""
-
-    def __init__(self, ledger: Path | None = None) -> None:
-        started = threading.Event()
-        self.url = ""
-
-        def ready(origin: str) -> None:
-            self.url = origin
-            started.set()
-
-        async def play() -> None:
-            self._loop = asyncio.get_running_loop()
-            self._stop = asyncio.Event()
-            await serve(ledger=ledger, ready=ready, stop=self._stop)
-
-        self._thread = threading.Thread(target=asyncio.run, args=(play(),))
-        self._thread.start()
-        assert started.wait(5)
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
-        assert not self._thread.is_alive()
-
-
-class Wire:
-    """A client's connection, byte by byte."""
-
-    def __init__(self, url: str) -> None:
-        address = urlsplit(url)
-        self._socket = socket.create_connection((address.hostname, address.port), timeout=5)
-
-    def write(self, *pieces: bytes) -> None:
-        for piece in pieces:
-            self._socket.sendall(piece)
-
-    def hear(self, silence: float = 5) -> tuple[bytes, str]:
-        """Return what comes until the connection is `closed`, `reset`, or `silent` for that long.
-
-        Once something came, the rest is not waited for so long.
-        """
-        heard = bytearray()
-        while True:
-            self._socket.settimeout(min(silence, SILENCE) if heard else silence)
-            try:
-                data = self._socket.recv(65536)
-            except TimeoutError:
-                return bytes(heard), "silent"
-            except ConnectionResetError:
-                return bytes(heard), "reset"
-            if not data:
-                return bytes(heard), "closed"
-            heard += data
-
-    def answers(self, count: int = 1) -> list[tuple[int, bytes]]:
-        """Return status and body of the next answers; they are all there is to hear."""
-        heard = bytearray()
-        while len(answers := whole_answers(heard)) < count:
-            data = self._socket.recv(65536)
-            assert data, f"closed after {bytes(heard)!r}"
-            heard += data
-        return answers
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-def wait_for(ask: Callable[[], object]) -> None:
-    """Return once the answer is true."""
-    deadline = time.monotonic() + 5
-    while not ask():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+AMERICAN = "12125550177"
 
 
 @pytest.fixture
@@ -134,22 +57,17 @@ def send(*msisdns: str, text: str = "Hello", headers: str = "", version: str = "
     return (head + body).encode()
 
 
+def asked(url: str, data: bytes, count: int = 1) -> list[tuple[int, bytes]]:
+    """Return the answers to requests over a connection of their own."""
+    with closing(Wire(url)) as connection:
+        connection.write(data)
+        return connection.answers(count)
+
+
 def answered(*msisdns: str) -> tuple[int, bytes]:
     """Return status and body of the good answer to `send`."""
     entries = ",".join(f'{{"@msisdn":"{msisdn}","@response":"OK"}}' for msisdn in msisdns)
     return 200, f'{{"output":{{"msg":[{entries}]}}}}'.encode()
-
-
-def whole_answers(heard: bytes | bytearray) -> list[tuple[int, bytes]]:
-    """Return status and body of each whole answer in a stream, the body as long as its head says."""
-    found, start = [], 0
-    while head := re.compile(rb"HTTP/1.1 (\d+) .*?Content-Length: (\d+).*?\r\n\r\n", re.DOTALL).match(heard, start):
-        end = head.end() + int(head[2])
-        if end > len(heard):
-            break
-        found.append((int(head[1]), bytes(heard[head.end() : end])))
-        start = end
-    return found
 
 
 #: Of each fault: what is heard (a pattern for all of it), how the connection is afterwards, and whether the phone
@@ -358,6 +276,35 @@ class TestControl:
         sandbox.reset()
         assert (sandbox.ledger(), sandbox.inbox(PHONE), sandbox.accepted(PHONE)) == ([], [], 0)
 
+    def test_all_four_are_played(self, sandbox: Sandbox, connection: Wire) -> None:
+        """At one address, over one connection, to one phone; counted each for itself."""
+        providers = ["thetexting", "clubtexting", "textgoto", "mobtexting"]
+        (told,) = asked(sandbox.url, b"GET /_sandbox/health HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert json.loads(told[1])["providers"] == providers
+        connection.write(*(as_bytes(sending(provider, AMERICAN)) for provider in providers))
+        assert [status for status, _ in connection.answers(4)] == [200, 201, 200, 200]
+        assert [(text.provider, text.text) for text in sandbox.inbox(AMERICAN)] == [(one, "Hello") for one in providers]
+        counts = sandbox.counts()
+        assert {provider: sum(actions.values()) for provider, actions in counts.requests.items()} == dict.fromkeys(
+            providers, 1
+        )
+        assert counts.messages == {provider: {AMERICAN: 1} for provider in providers}
+        assert counts.accepted == {AMERICAN: 4}
+
+    def test_the_limits_of_the_documents(self, sandbox: Sandbox) -> None:
+        """Club Texting takes two at a time, MobTexting 1000 GETs a minute; the other's go on meanwhile."""
+        sandbox.fault("latency", provider="clubtexting", seconds=0.5)
+        busy = [Wire(sandbox.url) for _ in range(4)]
+        for one in busy:
+            one.write(as_bytes(sending("clubtexting", AMERICAN)))
+        assert sorted(status for one in busy for status, _ in one.answers()) == [201, 201, 503, 503]
+        for one in busy:
+            one.close()
+        get = b"GET /api/v2/account/balance HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sandbox\r\n\r\n"
+        answers = asked(sandbox.url, get * 1001, 1001)
+        assert [status for status, _ in answers] == [200] * 1000 + [429]
+        assert asked(sandbox.url, as_bytes(sending("mobtexting", AMERICAN)))[0][0] == 200
+
     def test_ledger_comes_in_pages(self, sandbox: Sandbox, connection: Wire) -> None:
         """The client reads on until there is no more."""
         for _ in range(3):
@@ -502,11 +449,6 @@ class TestProcess:
         running.stop()
         connection.close()
         assert open_files() == before
-
-
-def open_files() -> list[str]:
-    """Return the descriptors that this process has open, that of the listing among them."""
-    return sorted(file.name for file in Path("/dev/fd").iterdir())
 
 
 def test_pages_of_a_server_say_what_they_are() -> None:

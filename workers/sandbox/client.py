@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import ProxyHandler, Request, build_opener
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
-from workers.sandbox.control import PREFIX
+from workers.sandbox.callbacks import Times, Told
+from workers.sandbox.control import PREFIX, Inbound
 from workers.sandbox.faults import Switch
+from workers.sandbox.limits import Setting
 from workers.sandbox.world import Message, Row
 
 T = TypeVar("T")
@@ -24,10 +28,17 @@ class Counts(msgspec.Struct):
     requests: dict[str, dict[str, int]]
     #: Messages accepted, by number in digits.
     accepted: dict[str, int]
+    #: The same by provider.
+    messages: dict[str, dict[str, int]]
 
 
 class SandboxError(Exception):
-    """The sandbox refuses what it was told; the message is its own."""
+    """The sandbox refuses what it was told; `reason` is its own words."""
+
+    def __init__(self, asked: str, status: int, reason: str) -> None:
+        """`asked` is the request's verb and path."""
+        self.reason = reason
+        super().__init__(f"{asked}: {status} {reason}")
 
 
 class Sandbox:
@@ -76,8 +87,42 @@ class Sandbox:
         """Switch all faults off."""
         self._ask("DELETE", "faults", dict[str, bool])
 
+    def limits(
+        self,
+        *,
+        enforced: bool | UnsetType = UNSET,
+        provider: str = "",
+        at_once: int | UnsetType | None = UNSET,
+        gets_a_minute: int | UnsetType | None = UNSET,
+    ) -> None:
+        """Enforce limits or don't, and set those of `provider`, None for any number; the rest stays as it is."""
+        setting = Setting(enforced=enforced, provider=provider, at_once=at_once, gets_a_minute=gets_a_minute)
+        self._ask("POST", "limits", dict[str, bool], msgspec.json.encode(setting))
+
+    def callbacks(self, addresses: Mapping[str, str]) -> None:
+        """Say where each provider calls with receipts and texts; an empty address for nowhere."""
+        self._ask("POST", "callbacks", dict[str, bool], msgspec.json.encode(addresses))
+
+    def told(self) -> dict[str, Told]:
+        """Return by provider where it calls and how many callbacks wait, were taken, were given up."""
+        return self._ask("GET", "callbacks", dict[str, Told])
+
+    def times(self, **seconds: float) -> Times:
+        """Change when providers call, by the names in `Times`; return how it is then."""
+        if seconds:
+            self._ask("POST", "times", dict[str, bool], msgspec.json.encode(seconds))
+        return self._ask("GET", "times", Times)
+
+    def text(self, provider: str, sender: str, text: str, *, to: str = "", account: str = "") -> None:
+        """Text from the phone `sender` to an account; `provider` passes it on to its callback address at once."""
+        inbound = Inbound(provider=provider, sender=sender, text=text, to=to, account=account)
+        self._ask("POST", "inbound", dict[str, bool], msgspec.json.encode(inbound))
+
     def reset(self) -> None:
-        """Begin anew: nothing in ledger, inboxes and counts, accounts as at the start, faults off."""
+        """Begin anew: nothing in ledger, inboxes and counts, accounts, limits, addresses and times as at the start.
+
+        Faults are off, and what was still to be told is not.
+        """
         self._ask("POST", "reset", dict[str, bool])
 
     def wait_ready(self, timeout: float = 10.0) -> None:
@@ -102,4 +147,12 @@ class Sandbox:
         except HTTPError as error:
             with error:
                 words = error.read().decode(errors="replace")
-            raise SandboxError(f"{method} {PREFIX}{path}: {error.code} {words}") from None
+            raise SandboxError(f"{method} {PREFIX}{path}", error.code, _reason(words)) from None
+
+
+def _reason(words: str) -> str:
+    """Return what `{"error": "..."}` says, or else all of it."""
+    try:
+        return msgspec.json.decode(words, type=dict[str, str])["error"]
+    except (msgspec.MsgspecError, KeyError):
+        return words

@@ -2,38 +2,64 @@
 
 | request | answer |
 |---|---|
-| GET `/_sandbox/health` | `{"ok": true, "providers": ["textgoto"], "faults": ["429", ...]}` |
+| GET `/_sandbox/health` | `{"ok": true, "providers": ["textgoto", ...], "faults": ["429", ...]}` |
 | GET `/_sandbox/inbox/447700900123` | the texts of that phone: `[{"at", "provider", "sender", "text"}]` |
 | GET `/_sandbox/ledger?after=0` | rows from number `after` + 1 on, at most 10,000 |
-| GET `/_sandbox/counts` | `{"requests": {"textgoto": {"SEND_MSISDN": 3}}, "accepted": {"447700900123": 1}}` |
+| GET `/_sandbox/counts` | `{"requests": {"textgoto": {"SEND_MSISDN": 3}}, "accepted": {"447700900123": 1}, ...}` |
 | POST `/_sandbox/faults` | switch one on: `{"fault", "provider", "action", "times", "seconds"}` |
 | DELETE `/_sandbox/faults` | switch all off |
-| POST `/_sandbox/reset` | begin anew, faults off |
+| GET `/_sandbox/limits` | `{"enforced": true, "providers": {"mobtexting": {"gets_a_minute": 1000, ...}, ...}}` |
+| POST `/_sandbox/limits` | change them: `{"enforced", "provider", "at_once", "gets_a_minute"}` |
+| GET `/_sandbox/callbacks` | `{"mobtexting": {"url": "http://...", "waiting": 0, "taken": 1, "dropped": 0}}` |
+| POST `/_sandbox/callbacks` | where providers call: `{"mobtexting": "http://127.0.0.1:8470/"}`; `""` for nowhere |
+| GET, POST `/_sandbox/times` | when they do, in seconds: `{"after", "late", "retry_every", "retries"}` |
+| POST `/_sandbox/inbound` | a phone texts: `{"provider", "account", "from", "to", "text"}` |
+| POST `/_sandbox/reset` | begin anew: faults off, limits as documented, addresses and times as at the start |
 
 Only `fault` is needed to switch one on, such as `{"fault": "500", "times": 2}`; `workers.sandbox.faults`
 lists them. `provider` and `action` (the provider's word) are all unless said; without `times` every request
 meets it until it is switched off. A fault that is switched on goes before one that a request's numbers ask
-for. `refuse` takes `seconds` only (1 if not said): nothing listens meanwhile, so it ends by itself. What
-can't be done is answered `{"error": "..."}` with status 400, 404 or 405.
+for. `refuse` takes `seconds` only (1 if not said): nothing listens meanwhile, so it ends by itself.
+
+`messages` in the counts is `accepted` by provider. Of a change of limits or times, what is left out stays as it
+is. A phone's text needs no `account` (it is the provider's first, then) and no `to` (the account's first number,
+or else keyword, or else whoever texted that phone last). What can't be done is answered `{"error": "..."}` with
+status 400, 404 or 405.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
 
-from workers.sandbox.base import Answer, Request
+from workers.sandbox.base import Answer, Provider, Request, Texted
+from workers.sandbox.callbacks import Callbacks, Times, Told
 from workers.sandbox.faults import FAULTS, REFUSE, Switch, Switchboard
-from workers.sandbox.world import Message, Row, World
+from workers.sandbox.limits import Limiter, Setting
+from workers.sandbox.world import Account, Message, Row, World
 
 PREFIX = "/_sandbox/"
 #: Rows of the ledger in one answer.
 PAGE = 10_000
 #: Seconds that `refuse` lasts at most: nothing can end it earlier.
 LONGEST_REFUSAL = 600
+
+_PHONE = re.compile(r"[1-9][0-9]{6,14}")
+
+
+class Inbound(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, rename={"sender": "from"}):
+    """A text from a phone, as the control API takes it."""
+
+    provider: str
+    #: As people write numbers.
+    sender: str
+    text: str
+    account: str = ""
+    to: str = ""
 
 
 class Control:
@@ -43,13 +69,18 @@ class Control:
         self,
         world: World,
         switchboard: Switchboard,
-        providers: Sequence[str],
+        limiter: Limiter,
+        callbacks: Callbacks,
+        *,
+        providers: Sequence[Provider],
         refuse: Callable[[float], None],
     ) -> None:
         """`refuse` makes the server stop listening for some seconds, after it has answered."""
         self._world = world
         self._switchboard = switchboard
-        self._providers = providers
+        self._limiter = limiter
+        self._callbacks = callbacks
+        self._providers = {provider.name: provider for provider in providers}
         self._refuse = refuse
 
     def answer(self, request: Request) -> Answer:
@@ -72,14 +103,18 @@ class Control:
             "ledger": {"GET": self._ledger},
             "counts": {"GET": self._counts},
             "faults": {"POST": self._switch_on, "DELETE": self._switch_off},
+            "limits": {"GET": self._limits, "POST": self._change_limits},
+            "callbacks": {"GET": self._told, "POST": self._call},
+            "times": {"GET": self._times, "POST": self._change_times},
+            "inbound": {"POST": self._inbound},
             "reset": {"POST": self._reset},
         }
 
     def _health(self, _request: Request, _argument: str) -> dict[str, Any]:
-        return {"ok": True, "providers": self._providers, "faults": [*FAULTS, REFUSE]}
+        return {"ok": True, "providers": [*self._providers], "faults": [*FAULTS, REFUSE]}
 
     def _inbox(self, _request: Request, argument: str) -> list[Message]:
-        return self._world.inbox("".join(character for character in argument if character in "0123456789"))
+        return self._world.inbox(_digits(argument))
 
     def _ledger(self, request: Request, _argument: str) -> list[Row]:
         after = int(parse_qs(request.query).get("after", ["0"])[-1])
@@ -88,7 +123,8 @@ class Control:
         return self._world.rows(after, PAGE)
 
     def _counts(self, _request: Request, _argument: str) -> dict[str, Any]:
-        return {"requests": self._world.requests(), "accepted": self._world.accepted()}
+        world = self._world
+        return {"requests": world.requests(), "accepted": world.accepted(), "messages": world.messages()}
 
     def _switch_on(self, request: Request, _argument: str) -> dict[str, Any]:
         switch = msgspec.json.decode(request.body, type=Switch)
@@ -103,8 +139,8 @@ class Control:
         """Raise `ValueError` for what can't be switched on, saying what could."""
         if switch.fault not in FAULTS and switch.fault != REFUSE:
             raise ValueError(f"fault: {switch.fault!r} is none of {', '.join([*FAULTS, REFUSE])}")
-        if switch.provider not in {"", *self._providers}:
-            raise ValueError(f"provider: {switch.provider!r} is none of {', '.join(self._providers)}")
+        if switch.provider:
+            self._played(switch.provider)
         if switch.times is not None and switch.times < 1:
             raise ValueError("times: at least 1; leave it out for all requests")
         if switch.seconds < 0 or (switch.fault == "latency" and not switch.seconds):
@@ -120,8 +156,69 @@ class Control:
 
     def _reset(self, _request: Request, _argument: str) -> dict[str, Any]:
         self._switchboard.switch_off()
+        self._limiter.reset()
+        self._callbacks.reset()
         self._world.reset()
         return {"ok": True}
+
+    def _limits(self, _request: Request, _argument: str) -> dict[str, Any]:
+        return self._limiter.told()
+
+    def _change_limits(self, request: Request, _argument: str) -> dict[str, Any]:
+        setting = msgspec.json.decode(request.body, type=Setting)
+        limits = {"at_once": setting.at_once, "gets_a_minute": setting.gets_a_minute}
+        for name, limit in limits.items():
+            if limit is not msgspec.UNSET and not setting.provider:
+                raise ValueError(f"provider: whose {name} it is")
+            if isinstance(limit, int) and limit < 1:
+                raise ValueError(f"{name}: at least 1; null for any number")
+        if setting.provider:
+            self._played(setting.provider)
+        self._limiter.change(setting)
+        return {"ok": True}
+
+    def _told(self, _request: Request, _argument: str) -> dict[str, Told]:
+        return self._callbacks.told()
+
+    def _call(self, request: Request, _argument: str) -> dict[str, Any]:
+        self._callbacks.set(msgspec.json.decode(request.body, type=dict[str, str]))
+        return {"ok": True}
+
+    def _times(self, _request: Request, _argument: str) -> Times:
+        return self._callbacks.times
+
+    def _change_times(self, request: Request, _argument: str) -> dict[str, Any]:
+        changes = msgspec.json.decode(request.body, type=dict[str, int | float])
+        self._callbacks.times = msgspec.convert(msgspec.to_builtins(self._callbacks.times) | changes, Times)
+        return {"ok": True}
+
+    def _inbound(self, request: Request, _argument: str) -> dict[str, Any]:
+        inbound = msgspec.json.decode(request.body, type=Inbound)
+        provider, sender = self._played(inbound.provider), _digits(inbound.sender)
+        if not _PHONE.fullmatch(sender):
+            raise ValueError("from: a number in international form, like +447700900001")
+        account = self._account(provider, inbound.account)
+        heard = [message.sender for message in self._world.inbox(sender) if message.provider == provider.name]
+        to = inbound.to or next(iter([*sorted(account.numbers), *account.keywords, *heard[-1:]]), "")
+        texted = Texted(account=account.name, sender=sender, to=to, text=inbound.text, at=self._world.now())
+        self._callbacks.text(provider, texted)
+        return {"ok": True}
+
+    def _account(self, provider: Provider, name: str) -> Account:
+        names = [account.name for account in provider.accounts()]
+        account = self._world.account(provider.name, name or names[0])
+        if account is None:
+            raise ValueError(f"account: {name!r} is none of {provider.name}'s: {', '.join(names)}")
+        return account
+
+    def _played(self, name: str) -> Provider:
+        if name not in self._providers:
+            raise ValueError(f"provider: {name!r} is none of {', '.join(self._providers)}")
+        return self._providers[name]
+
+
+def _digits(number: str) -> str:
+    return "".join(character for character in number if character in "0123456789")
 
 
 def _json(value: Any) -> Answer:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,14 +14,22 @@ import msgspec
 
 from workers.sandbox import magic
 from workers.sandbox.base import Answer, Provider, Request
+from workers.sandbox.callbacks import Callbacks, Times
+from workers.sandbox.clubtexting import ClubTexting
 from workers.sandbox.control import PREFIX, Control
 from workers.sandbox.faults import Fault, Switchboard
+from workers.sandbox.limits import Limiter
+from workers.sandbox.mobtexting import MobTexting
 from workers.sandbox.textgoto import TextGoto
+from workers.sandbox.thetexting import TheTexting
 from workers.sandbox.wire import Connection, Ending
 from workers.sandbox.world import Account, Row, World
 
 #: Connections that the kernel holds until they are taken.
 BACKLOG: Final = 1024
+
+#: Who is played; told apart by their paths.
+PROVIDERS: Final[tuple[Provider, ...]] = (TheTexting(), ClubTexting(), TextGoto(), MobTexting())
 
 
 async def serve(
@@ -29,15 +38,19 @@ async def serve(
     *,
     ledger: Path | None = None,
     ready: Callable[[str], None] | None = None,
+    callbacks: Mapping[str, str] | None = None,
+    times: Times | None = None,
+    providers: Sequence[Provider] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
-    """Play the providers until `stop` is set, or for ever; port 0 takes a free one.
+    """Play `providers`, or all there are, until `stop` is set, or for ever; port 0 takes a free one.
 
-    `ready` is called with the origin, such as `http://127.0.0.1:8020`, once connections are taken. Raises
-    `OSError` where the address can't be had or the ledger file not be opened, `ValueError` where that file is
-    no ledger. Stopped or cancelled, it leaves no connection and no port behind.
+    `ready` is called with the origin, such as `http://127.0.0.1:8020`, once connections are taken. `callbacks` says
+    where each provider calls, and `times` when. Raises `OSError` where the address can't be had or the ledger file not
+    be opened, `ValueError` where that file is no ledger, `CallbackError` for an address it must not call. Stopped or
+    cancelled, it leaves no connection and no port behind.
     """
-    server = Server((TextGoto(),), ledger)
+    server = Server(PROVIDERS if providers is None else providers, ledger, callbacks, times)
     try:
         origin = await server.open(host, port)
         if ready:
@@ -53,6 +66,9 @@ def run(
     port: int = 0,
     ledger: Path | None = None,
     ready: Callable[[str], None] | None = None,
+    *,
+    callbacks: Mapping[str, str] | None = None,
+    times: Times | None = None,
 ) -> None:
     """Do what `serve` does, as the whole of a process, until SIGINT or SIGTERM."""
 
@@ -60,7 +76,7 @@ def run(
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await serve(host, port, ledger=ledger, ready=ready, stop=stop)
+        await serve(host, port, ledger=ledger, ready=ready, callbacks=callbacks, times=times, stop=stop)
 
     asyncio.run(until_signal())
 
@@ -68,13 +84,24 @@ def run(
 class Server:
     """Decides how each request ends; listens, and for a while doesn't where it is told to refuse."""
 
-    def __init__(self, providers: Sequence[Provider], ledger: Path | None = None) -> None:
+    def __init__(
+        self,
+        providers: Sequence[Provider],
+        ledger: Path | None = None,
+        callbacks: Mapping[str, str] | None = None,
+        times: Times | None = None,
+    ) -> None:
         """Make the world, or find it in the ledger file; nothing listens yet."""
         self._providers = providers
-        self._world = World(self._accounts, ledger)
-        self._switchboard = Switchboard()
         names = [provider.name for provider in providers]
-        self._control = Control(self._world, self._switchboard, names, self._refuse)
+        now = time.time
+        self._callbacks = Callbacks(names, now, callbacks or {}, times or Times())
+        self._world = World(self._accounts, ledger, now, magic.reaches)
+        self._switchboard = Switchboard()
+        self._limiter = Limiter(providers, now)
+        self._control = Control(
+            self._world, self._switchboard, self._limiter, self._callbacks, providers=providers, refuse=self._refuse
+        )
         self._connections: set[Connection] = set()
         self._address = ("", 0)
         self._listener: asyncio.Server | None = None
@@ -108,6 +135,7 @@ class Server:
         """Give up port, connections and ledger at once."""
         if self._refusal:
             self._refusal.cancel()
+        self._callbacks.close()
         self._hang_up()
         self._world.close()
 
@@ -139,12 +167,18 @@ class Server:
 
     def _play(self, provider: Provider, request: Request) -> Ending:
         answer, rows = provider.reply(request, self._world)
+        if self._limiter.refuses(provider.name, request.method, rows[0].account):
+            self._world.commit(provider.refused(request))
+            return Ending(provider.limits.refusal)
+        done = self._limiter.begin(provider.name)
         met = self._switchboard.meet(provider.name, rows[0].action) or magic.fault(rows, self._world)
+        if met is not None:
+            rows = [_marked(row, met.fault) for row in rows]
+        self._world.commit(rows)
+        first = self._callbacks.message(provider, rows)
         if met is None:
-            self._world.commit(rows)
-            return Ending(answer)
-        self._world.commit([_marked(row, met.fault) for row in rows])
-        return Ending(met.answer(answer), met.fault.wire, met.delay)
+            return Ending(answer, first=first, done=done)
+        return Ending(met.answer(answer), met.fault.wire, met.delay, first, done)
 
 
 def _marked(row: Row, fault: Fault) -> Row:

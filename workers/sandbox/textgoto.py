@@ -105,7 +105,6 @@ class TextGoto:
             output, rows = {"error": refusal.token}, _refused(action, account, numbers, refusal.token)
         return Reply(Answer(body=msgspec.json.encode({"output": output})), rows)
 
-
     def receipt(self, row: Row) -> None:
         """Tell nothing: the JSON API knows no delivery reports."""
 

@@ -11,8 +11,9 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
-from typing import Final, cast
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import httptools
@@ -39,6 +40,11 @@ class Ending(msgspec.Struct, frozen=True):
     wire: Wire = "answer"
     #: Seconds until then.
     delay: float = 0.0
+    #: What must have been done before, if anything.
+    first: asyncio.Future[Any] | None = None
+    #: Called when the request is not worked on any more, in whatever way that ends. A request that has it takes a round
+    #: of the loop at least, so that what comes at the same moment counts as coming at the same moment.
+    done: Callable[[], None] | None = None
 
 
 class Connection(asyncio.Protocol):
@@ -57,6 +63,8 @@ class Connection(asyncio.Protocol):
         #: What is answered, before closing, to bytes that can't be read.
         self._unreadable: Answer | None = None
         self._timer: asyncio.TimerHandle | None = None
+        #: To be called when the request is not worked on any more.
+        self._done: Callable[[], None] | None = None
 
     # What asyncio tells
 
@@ -71,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._waiting.clear()
         if self._timer:
             self._timer.cancel()
+        self._finish()
 
     def data_received(self, data: bytes) -> None:
         """Read on: whole requests are answered in turn."""
@@ -139,10 +148,12 @@ class Connection(asyncio.Protocol):
         while self._waiting and not (self._busy or self._full or self._transport.is_closing()):
             request, keep = self._waiting.popleft()
             ending = self._play(request)
-            if ending.delay:
+            self._done = ending.done
+            if ending.first:
                 self._busy = True
-                loop = asyncio.get_running_loop()
-                self._timer = loop.call_later(ending.delay, self._end_late, ending, request, keep)
+                ending.first.add_done_callback(partial(self._first_is_done, ending, request, keep))
+            elif ending.delay or ending.done:
+                self._hold_back(ending, request, keep)
             else:
                 self._end(ending, request, keep=keep)
         if self._unreadable and not (self._waiting or self._busy or self._transport.is_closing()):
@@ -153,13 +164,28 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.resume_reading()
 
+    def _first_is_done(self, ending: Ending, request: Request, keep: bool, _: object) -> None:  # noqa: FBT001 - same
+        if not self._transport.is_closing():
+            self._hold_back(ending, request, keep)
+
+    def _hold_back(self, ending: Ending, request: Request, keep: bool) -> None:  # noqa: FBT001 - as below
+        self._busy = True
+        self._timer = asyncio.get_running_loop().call_later(ending.delay, self._end_late, ending, request, keep)
+
     def _end_late(self, ending: Ending, request: Request, keep: bool) -> None:  # noqa: FBT001 - a timer's call
         self._busy = False
         self._end(ending, request, keep=keep)
         self._proceed()
 
+    def _finish(self) -> None:
+        done, self._done = self._done, None
+        if done:
+            done()
+
     def _end(self, ending: Ending, request: Request, *, keep: bool) -> None:
         transport = self._transport
+        if ending.wire != "hang":
+            self._finish()
         if ending.wire == "answer":
             transport.write(_written(ending.answer, keep=keep, head_only=request.method == "HEAD"))
             if not keep:

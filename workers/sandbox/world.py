@@ -104,9 +104,14 @@ class World:
         accounts: Callable[[], Iterable[Account]],
         ledger: Path | None = None,
         now: Callable[[], float] = time.time,
+        reaches: Callable[[Row], bool] = lambda _row: True,
     ) -> None:
-        """Start with `accounts()`, and where the file `ledger` ends if there is one."""
+        """Start with `accounts()`, and where the file `ledger` ends if there is one.
+
+        `reaches` says of the row of an accepted message whether it gets to its phone.
+        """
         self.now = now
+        self._reaches = reaches
         self._accounts_at_start = accounts
         self._file = _LedgerFile(ledger) if ledger else None
         self._clear()
@@ -140,6 +145,7 @@ class World:
         messages = [
             Message(at=max(row.due, row.at), provider=row.provider, sender=row.sender, text=row.text)
             for row in self._phones.get(msisdn, ())
+            if self._reaches(row)
         ]
         return sorted((message for message in messages if message.at <= now), key=lambda message: message.at)
 
@@ -154,6 +160,14 @@ class World:
     def accepted(self) -> dict[str, int]:
         """Return how many messages to each number were accepted, those due later included."""
         return {msisdn: len(messages) for msisdn, messages in self._phones.items()}
+
+    def messages(self) -> dict[str, dict[str, int]]:
+        """Return the same for each provider."""
+        messages: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for msisdn, rows in self._phones.items():
+            for row in rows:
+                messages[row.provider][msisdn] += 1
+        return {provider: dict(numbers) for provider, numbers in messages.items()}
 
     def commit(self, rows: Iterable[Row]) -> None:
         """Make the rows of one request true: in the ledger first, its file included, then everywhere."""
