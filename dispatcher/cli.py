@@ -7,9 +7,12 @@ in one paragraph on standard error.
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import re
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -19,22 +22,35 @@ from urllib.parse import urlsplit
 
 import msgspec
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from dispatcher.errors import DispatcherError, InvalidRequest, WaitTimeout
+from dispatcher.errors import (
+    ConfigurationError,
+    DispatcherError,
+    InvalidRequest,
+    StoreUnavailable,
+    UnknownProvider,
+    WaitTimeout,
+)
 from dispatcher.privacy import one_line
-from dispatcher.processes import SANDBOX_PORT
+from dispatcher.processes import RECEIVER_PORT, SANDBOX_PORT
 
 if TYPE_CHECKING:
+    from dispatcher.accounts import Account
     from dispatcher.batches import Until
     from dispatcher.client import Dispatcher
     from dispatcher.jobs import Job
+    from dispatcher.settings import Settings
+    from workers.sandbox.client import Sandbox
 
 _UNTIL: Final[dict[str, Until]] = {"settled": "settled", "final": "final"}
 
 #: What a disk that takes no more says.
 _NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+#: Seconds between looks whether the sandbox was started anew.
+_SANDBOX_FORGETS: Final = 2.0
 
 #: What the command line calls otherwise than Python does.
 _OTHERWISE: Final = {"code_ttl": "ttl", "options": "option"}
@@ -55,6 +71,22 @@ class _Commands(TyperGroup):
             raise InvalidRequest(typed, error.reason, error.value) from None
 
 
+class _Operations(TyperCommand):
+    """`dispatcher op`, whose help knows what the account that is named can do, and what an operation takes."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        asked = {*ctx.help_option_names} & {*args}
+        # What is wrong with these words is told below, where they are read once more.
+        told = self.make_parser(ctx).parse_args(args=[*args])[0] if asked else {}
+        if told.get("help") and isinstance(told.get("provider"), str):
+            operation = told.get("operation")
+            _operation_help(
+                told["provider"], operation if isinstance(operation, str) else None, as_json=bool(told.get("as_json"))
+            )
+            raise typer.Exit
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     cls=_Commands,
     name="dispatcher",
@@ -66,6 +98,16 @@ app = typer.Typer(
 )
 sandbox = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 app.add_typer(sandbox, name="sandbox")
+optouts = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    help="Keep who wants no more texts: they texted STOP, a provider told, or you do. The list holds hashes: it can be "
+    "asked, not shown.\n\n"
+    "[bold]dispatcher optouts check +447700900001 --json[/bold]",
+)
+app.add_typer(optouts, name="optouts")
+providers = typer.Typer(cls=_Commands, invoke_without_command=True, no_args_is_help=False)
+app.add_typer(providers, name="providers")
 
 
 def _checked_until(word: str) -> str:
@@ -75,6 +117,7 @@ def _checked_until(word: str) -> str:
     return word
 
 
+Number = Annotated[str, typer.Argument(help="A number in international form: +447700900001")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 Reveal = Annotated[bool, typer.Option(help="Show numbers and texts unmasked.")]
 Provider = Annotated[str | None, typer.Option(help="The account to use, when several can do it.")]
@@ -151,6 +194,95 @@ def worker(
     os.execv(sys.executable, [sys.executable, "-m", "celery", *arguments])  # noqa: S606 - our own words, no shell
 
 
+@app.command()
+def receiver(
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at; 0 takes a free one.", min=0, max=65535)] = RECEIVER_PORT,
+    *,
+    urls: Annotated[
+        bool, typer.Option("--urls", help="Show where each provider is to call; what is shown is secret.")
+    ] = False,
+    base: Annotated[
+        str, typer.Option(help="With --urls: how it is reached from outside. Default: DISPATCHER_RECEIVER_URL.")
+    ] = "",
+    again: Annotated[
+        bool, typer.Option("--again", help="Read once more what was set aside, once its adapter is mended.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take what providers call back: receipts and texts from people.
+
+    [bold]dispatcher receiver[/bold], behind a proxy that speaks TLS; each vendor's console wants its URL:
+    [bold]dispatcher receiver --urls --base https://callbacks.example.com[/bold]
+    """
+    from dispatcher.settings import load
+    from workers.receiver import run
+
+    settings = load()
+    if again:
+        _read_again(settings, as_json=as_json)
+        return
+    if base and not re.fullmatch(r"https?://[^/\s]+(/[^\s?#]*)?", base):
+        raise InvalidRequest("--base", "must be how it is reached, such as https://callbacks.example.com", base)
+    here = base or settings.receiver_url or f"http://{host}:{port}"
+    if urls:
+        _show_urls(settings, here, as_json=as_json)
+        return
+    if base:
+        raise InvalidRequest("--base", "goes with --urls; the receiver itself has DISPATCHER_RECEIVER_URL")
+
+    async def ready(origin: str) -> None:
+        if as_json:
+            _json({"url": origin})
+        else:
+            typer.echo(f"The receiver listens at {origin}")
+        sys.stdout.flush()
+        if settings.sandbox and settings.sandbox_url:
+            _tell_sandbox(settings, settings.receiver_url or origin)
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
+    try:
+        run(settings, host, port, ready)
+    except OSError as error:
+        _fail(f"the receiver cannot listen at {host}:{port}: {error.strerror or 'there is no such address'}")
+
+
+@optouts.command("add")
+def add_optout(number: Number, *, as_json: AsJson = False) -> None:
+    """Never text a number again, also what is enqueued already.
+
+    [bold]dispatcher optouts add +447700900001[/bold]
+    """
+    with _dispatcher() as dispatcher:
+        changed = dispatcher.opt_out(number)
+    _show_optout(number, "is on the list" if changed else "was on the list already", as_json=as_json, opted_out=True)
+
+
+@optouts.command("remove")
+def remove_optout(number: Number, *, as_json: AsJson = False) -> None:
+    """Text a number again, since the person said so.
+
+    [bold]dispatcher optouts remove +447700900001[/bold]
+    """
+    with _dispatcher() as dispatcher:
+        changed = dispatcher.opt_in(number)
+    words = "is off the list; a provider that was told keeps it stopped" if changed else "was not on the list"
+    _show_optout(number, words, as_json=as_json, opted_out=False)
+
+
+@optouts.command("check")
+def check_optout(number: Number, *, as_json: AsJson = False) -> None:
+    """Say whether a number is on the list; exits 0 only where it may be texted.
+
+    [bold]dispatcher optouts check +447700900001[/bold]
+    """
+    with _dispatcher() as dispatcher:
+        since = dispatcher.opted_out(number)
+    words = f"is on the list since {since:%Y-%m-%d %H:%M:%S %Z}" if since else "is not on the list"
+    _show_optout(number, words, as_json=as_json, opted_out=bool(since), since=since)
+    raise typer.Exit(1 if since else 0)
+
+
 @sandbox.callback()
 def run_sandbox(
     context: typer.Context,
@@ -158,6 +290,13 @@ def run_sandbox(
     port: Annotated[int | None, typer.Option(help="Port to listen at; 0 takes a free one.", min=0, max=65535)] = None,
     ledger: Annotated[Path | None, typer.Option(help="File to keep what was accepted in, as JSON lines.")] = None,
     *,
+    callback: Annotated[
+        list[str] | None,
+        typer.Option(help="Where a provider calls with receipts and texts: mobtexting=http://127.0.0.1:8470/..."),
+    ] = None,
+    receipts_after: Annotated[
+        float, typer.Option(help="Seconds from when a phone gets a text to its receipt.", min=0, max=86400)
+    ] = 1.0,
     as_json: AsJson = False,
 ) -> None:
     """Play the providers locally: [bold]dispatcher sandbox[/bold], as [bold]dispatcher up[/bold] does it by itself.
@@ -165,14 +304,16 @@ def run_sandbox(
     It listens where DISPATCHER_SANDBOX_URL says, by default at http://127.0.0.1:8460; give all other processes that
     URL, and DISPATCHER_SANDBOX=1. Some numbers make things happen:
     +447700900100 is blocked, ...101 is invalid, ...104 fails once, ...110 is accepted and never answered; the whole
-    table is on top of workers/sandbox/magic.py.
+    table is in docs/sandbox.md.
     """
     if context.invoked_subcommand:
         return
     from dispatcher.settings import load
+    from workers.sandbox.callbacks import CallbackError, Times
     from workers.sandbox.server import run
 
     place = urlsplit(load().sandbox_url)
+    callbacks = _pairs(callback or ())
 
     def ready(url: str) -> None:
         if as_json:
@@ -182,7 +323,9 @@ def run_sandbox(
 
     address, here = host or place.hostname or "127.0.0.1", place.port or SANDBOX_PORT if port is None else port
     try:
-        run(address, here, ledger, ready)
+        run(address, here, ledger, ready, callbacks=callbacks, times=Times(after=receipts_after))
+    except CallbackError as error:
+        _fail(f"--callback {error}", 2)
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or "there is no such port"
         _fail(f"the sandbox cannot listen at {address}:{here}, or not write its ledger: {why}")
@@ -196,14 +339,11 @@ def inbox(number: str, *, as_json: AsJson = False) -> None:
 
     [bold]dispatcher sandbox inbox +447700900001[/bold]
     """
-    from dispatcher.settings import load
-    from workers.sandbox.client import Sandbox
-
-    url = load().sandbox_url or f"http://127.0.0.1:{SANDBOX_PORT}"
+    sandbox = _sandbox()
     try:
-        messages = Sandbox(url, timeout=5).inbox(number)
+        messages = sandbox.inbox(number)
     except OSError:
-        _fail(f"no sandbox answers at {url}; start one with `dispatcher sandbox`")
+        _fail_sandbox(sandbox)
     if not messages and not as_json:
         typer.echo("No texts.")
     for message in messages:
@@ -212,6 +352,35 @@ def inbox(number: str, *, as_json: AsJson = False) -> None:
         else:
             at = datetime.fromtimestamp(message.at, UTC)
             typer.echo(f"{at:%H:%M:%S}  {message.provider}  from {message.sender}: {message.text}")
+
+
+@sandbox.command("text")
+def text_from_phone(
+    number: Annotated[str, typer.Argument(help="The phone's number: +447700900001")],
+    text: Annotated[str, typer.Argument(help="What the person says, such as STOP.")],
+    *,
+    provider: Annotated[str, typer.Option(help="The provider that the text goes through.")],
+    to: Annotated[str, typer.Option(help="The number or keyword it is sent to, instead of the account's first.")] = "",
+    account: Annotated[str, typer.Option(help="The provider's customer it is for, instead of its first.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Text from a sandbox phone: the provider passes it on to its callback address.
+
+    [bold]dispatcher sandbox text +447700900001 STOP --provider mobtexting[/bold]
+    """
+    from workers.sandbox.client import SandboxError
+
+    sandbox = _sandbox()
+    try:
+        sandbox.text(provider, number, text, to=to, account=account)
+    except SandboxError as error:
+        _fail(error.reason, 2)
+    except OSError:
+        _fail_sandbox(sandbox)
+    if as_json:
+        _json({"ok": True})
+    else:
+        typer.echo(f"{provider} passes it on.")
 
 
 @app.command()
@@ -438,7 +607,7 @@ def lookup(
         _end(dispatcher, job, wait=wait, timeout=timeout, until=until, as_json=as_json, reveal=reveal)
 
 
-@app.command()
+@app.command(cls=_Operations)
 def op(
     provider: Annotated[str, typer.Argument(help="The account.")],
     operation: Annotated[str, typer.Argument(help="What to do, e.g. balance; `dispatcher providers` lists them.")],
@@ -459,14 +628,29 @@ def op(
 ) -> None:
     """Do anything else an account can do.
 
-    [bold]dispatcher op textgoto balance --wait[/bold]
+    [bold]dispatcher op textgoto balance --wait[/bold]; what an operation takes tells
+    [bold]dispatcher op textgoto list.append --help[/bold]
     """
+    from dispatcher.jobs import CARD_FIELDS
+    from workers.operations import COMMANDS, check
+
+    if operation in COMMANDS:
+        raise InvalidRequest("operation", f"has a command of its own: {COMMANDS[operation]}", operation)
     given: dict[str, Any] = _pairs(arguments or [])
+    for name in given:
+        if name in CARD_FIELDS:
+            # Other users of this machine can read what a process was started with, and a shell keeps it.
+            raise InvalidRequest(
+                f"argument {name}", "is a card's; give those on standard input, as a JSON object: --arguments -"
+            )
     if from_json not in {"", "-"}:
         raise InvalidRequest("--arguments", "must be -: what may be secret comes on standard input, as a JSON object")
     if from_json:
         given |= _object("--arguments", sys.stdin.read())
     with _dispatcher() as dispatcher:
+        known = _account(dispatcher, provider)
+        if known is not None:
+            check(known, operation, given)
         job = dispatcher.operation(
             provider,
             operation,
@@ -534,6 +718,7 @@ def events(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as they come.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Go on until so many seconds were quiet.", min=0)] = None,
     as_json: AsJson = False,
+    reveal: Reveal = False,
 ) -> None:
     """Show what happened, oldest first.
 
@@ -543,12 +728,12 @@ def events(
 
     with _dispatcher() as dispatcher:
         start = after if after is not None or follow else "0"
-        for event in dispatcher.events(start, timeout=timeout if follow else timeout or 0):
+        for event in dispatcher.events(start, timeout=timeout if follow else timeout or 0, reveal=reveal):
             if as_json:
                 _json(msgspec.to_builtins(event))
             else:
                 told = event.data
-                of = in_words(told) if event.type == "batch.settled" else told.get("to", "")
+                of = in_words(told) if event.type == "batch.settled" else _concerned(told)
                 typer.echo(f"{event.cursor}  {event.at:%H:%M:%S}  {event.type:<24} {told['id']}  {of}")
 
 
@@ -630,21 +815,50 @@ def status(
     raise typer.Exit(1 if seen.problems else 0)
 
 
-@app.command()
-def providers(*, as_json: AsJson = False) -> None:
+@providers.callback()
+def list_providers(context: typer.Context, *, as_json: AsJson = False) -> None:
     """List the accounts that workers serve, or ever served, and what each can do.
 
     [bold]dispatcher providers --json[/bold]
     """
+    if context.invoked_subcommand:
+        return
     with _dispatcher() as dispatcher:
         known = dispatcher.providers()
+        suspended = dispatcher.suspensions()
     if as_json:
         for account in known.values():
-            _json(msgspec.to_builtins(account))
+            mine = [one for one in suspended if one.provider == account.name]
+            _json({**msgspec.to_builtins(account), "suspended": msgspec.to_builtins(mine)})
         return
-    from dispatcher.pages import print_providers
+    from dispatcher.pages import print_providers, print_suspensions
 
     print_providers(known.values())
+    print_suspensions(suspended)
+
+
+@providers.command()
+def resume(
+    name: Annotated[str, typer.Argument(help="The account.")],
+    scope: Annotated[
+        str | None, typer.Argument(help="account, funds or operation:NAME; all of them unless one is named.")
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Lift what is suspended of an account, once you have mended it: its jobs go on.
+
+    [bold]dispatcher providers resume textgoto[/bold]
+    """
+    with _dispatcher() as dispatcher:
+        lifted = dispatcher.resume(name, scope)
+    for one in lifted:
+        if as_json:
+            _json(msgspec.to_builtins(one))
+        else:
+            typer.echo(f"{one.provider} goes on ({one.scope}); it was suspended since {one.since:%Y-%m-%d %H:%M:%S %Z}")
+    if not lifted:
+        _fail(f"nothing of {name} is suspended{f' as {scope}' if scope else ''}")
 
 
 @app.command()
@@ -743,6 +957,44 @@ def _fail_usage(error: TyperException) -> NoReturn:
     _fail(f"{message[:1].lower()}{message[1:]}{stop} See `dispatcher --help` and `dispatcher COMMAND --help`", code=2)
 
 
+def _account(dispatcher: Dispatcher, name: str) -> Account | None:
+    """Return what is known of an account, if it is; Redis, which may be away, knows best."""
+    from workers.operations import account
+
+    adapter = dispatcher.settings.account(name).get("adapter", name)
+    try:
+        published = dispatcher.providers()
+    except StoreUnavailable:
+        published = {}
+    return account(name, adapter, published)
+
+
+def _operation_help(provider: str, operation: str | None, *, as_json: bool) -> None:
+    """Show what an account can do, or what one of its operations takes."""
+    from workers.adapters import available
+    from workers.operations import COMMANDS, account, schema
+
+    try:
+        with _dispatcher() as dispatcher:
+            known = _account(dispatcher, provider)
+            names = {*dispatcher.settings.providers}
+    except ConfigurationError:
+        # Without a Redis the adapters that are installed tell.
+        known, names = account(provider, provider, {}), set()
+    if known is None:
+        raise UnknownProvider(provider, sorted({*names, *available()}))
+    told = schema(known, operation) if operation is not None else None
+    if as_json:
+        _json(msgspec.to_builtins(told or known.schemas))
+        return
+    from dispatcher.pages import print_operation, print_operations
+
+    if operation is None or told is None:
+        print_operations(known, COMMANDS)
+    else:
+        print_operation(known, operation, told, COMMANDS.get(operation))
+
+
 def _dispatcher() -> Dispatcher:
     from dispatcher.client import Dispatcher
 
@@ -808,8 +1060,104 @@ def _show(one: Job, *, as_json: bool) -> None:
         typer.echo(f"  {name}: {one_line(str(value))}")
 
 
+def _concerned(told: dict[str, Any]) -> str:
+    """Return in one line whom an event is about, and what they said."""
+    if "from" in told:
+        return one_line(f"{told['from']} to {told['to'] or told['provider']}: {told['text']}")
+    return str(told.get("to") or told.get("number") or "")
+
+
+def _show_optout(number: str, words: str, *, as_json: bool, opted_out: bool, since: datetime | None = None) -> None:
+    from dispatcher import phone
+
+    shown = phone.mask(phone.parse(number))
+    if as_json:
+        _json({"number": shown, "opted_out": opted_out, "since": since})
+    else:
+        typer.echo(f"{shown} {words}")
+
+
+def _show_urls(settings: Settings, base: str, *, as_json: bool) -> None:
+    """Show where each account's provider is to call; those of accounts that workers published where Redis answers."""
+    from contextlib import suppress
+
+    from dispatcher.client import Dispatcher
+    from workers.receiver import urls
+
+    published: dict[str, Account] = {}
+    with suppress(StoreUnavailable, ConfigurationError), Dispatcher(settings) as dispatcher:
+        published = dispatcher.providers()
+    found = urls(settings, base, published)
+    for account, url in found.items():
+        if as_json:
+            _json({"account": account, "url": url})
+        else:
+            typer.echo(f"{account:<16} {url}")
+    if found:
+        return
+    if not settings.providers and not published:
+        _fail("no account is known here; set DISPATCHER_PROVIDERS__<NAME>__..., or start a worker of it once")
+    if not as_json:
+        typer.echo("No account's provider calls back.")
+
+
+def _read_again(settings: Settings, *, as_json: bool) -> None:
+    """Publish once more what was set aside; what the broker does not take the clock finds."""
+    from dispatcher.callbacks import CallbackCalls
+    from dispatcher.queues import celery_app, publish, receipts_queue
+    from dispatcher.store import JobStore
+
+    store, found = JobStore(settings.redis, settings.redis_shown), 0
+    while portion := store.run(CallbackCalls(settings).again()):
+        for account, ids in portion.items():
+            publish(celery_app(settings), receipts_queue(account), ids)
+            found += len(ids)
+    store.close()
+    if as_json:
+        _json({"again": found})
+    else:
+        typer.echo(f"{found} callbacks are read again.")
+
+
+def _tell_sandbox(settings: Settings, base: str) -> None:
+    """Let the sandbox know, now and when it was started anew, where its providers are to call."""
+    import threading
+
+    from workers.adapters import available
+    from workers.receiver import urls
+    from workers.sandbox.client import Sandbox, SandboxError
+
+    played = Sandbox(settings.sandbox_url, timeout=5)
+    # Of several accounts at one provider it calls the one that is named like it.
+    wanted = {name: url for name, url in urls(settings, base, {}).items() if name in available()}
+
+    def tell() -> None:
+        while True:
+            try:
+                known = {name: one.url for name, one in played.told().items()}
+                missing = {name: url for name, url in wanted.items() if name in known and known[name] != url}
+                if missing:
+                    played.callbacks(missing)
+            except (OSError, SandboxError, msgspec.MsgspecError) as error:
+                logging.getLogger("dispatcher.receiver").debug("the sandbox was not told: %s", error.__class__.__name__)
+            time.sleep(_SANDBOX_FORGETS)
+
+    threading.Thread(target=tell, name="tell-sandbox", daemon=True).start()
+
+
 def _json(document: Any) -> None:
     typer.echo(msgspec.json.encode(document).decode())
+
+
+def _sandbox() -> Sandbox:
+    from dispatcher.settings import load
+    from workers.sandbox.client import Sandbox
+
+    return Sandbox(load().sandbox_url or f"http://127.0.0.1:{SANDBOX_PORT}", timeout=5)
+
+
+def _fail_sandbox(sandbox: Sandbox) -> NoReturn:
+    _fail(f"no sandbox answers at {sandbox.url}; start one with `dispatcher sandbox`")
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,11 +42,13 @@ from dispatcher.jobs import (
     check_utf8,
     new_id,
 )
+from dispatcher.optouts import By, OptOuts
 from dispatcher.outcomes import Failure, FailureKind
-from dispatcher.queues import CHUNK, celery_app, publish, queue_name
+from dispatcher.queues import CHUNK, both_queues, celery_app, publish, queue_name
 from dispatcher.settings import Settings, load
 from dispatcher.states import State
-from dispatcher.store import MOST, Advance, BatchState, Calls, JobStore, StoredIds, batch_state
+from dispatcher.store import MOST, Advance, BatchState, Calls, Created, JobStore, StoredIds, batch_state
+from dispatcher.suspensions import Suspension, is_scope
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -79,7 +82,8 @@ class Dispatcher:
         self._drafts = drafts.Drafts(self.settings)
         self._accounts = Accounts(self._store, self.settings)
         self._celery = celery_app(self.settings)
-        self._events = EventStream(self._store, self.get_many)
+        self._events = EventStream(self._store, self._sealer, lambda ids, reveal: self.get_many(ids, reveal=reveal))
+        self._optouts = OptOuts(self.settings)
 
     def __enter__(self) -> Self:
         """Use it as a context manager to close its connections."""
@@ -167,7 +171,7 @@ class Dispatcher:
         for start in range(0, len(fresh), MOST):
             follow = more or start + MOST < len(fresh)
             try:
-                ids += self._write(name, terms.lane, batch, fresh[start : start + MOST], more=follow)[0]
+                ids += self._write(name, terms.lane, batch, fresh[start : start + MOST], more=follow).ids
             except IdempotencyConflict as conflict:
                 raise conflict.at(f"messages[{start + conflict.position}]") from None
         known = [id_ for record, id_ in zip(fresh, ids, strict=True) if record.id != id_]
@@ -289,7 +293,51 @@ class Dispatcher:
         if "number" in arguments:
             arguments["number"] = _number("number", arguments["number"])
         terms = drafts.terms(Category.TRANSACTIONAL, lane, reference, metadata, tenant, valid_for=valid_for)
+        if operation == _OPT_OUT:
+            self._opt_out_too(self._accounts.choose(drafts.single(provider), operation), arguments)
         return self._enqueue(Operation(arguments=arguments), operation, terms, provider, idempotency_key)
+
+    # -- who wants no texts ------------------------------------------------------------------------------------------
+
+    def opt_out(self, number: str, *, tenant: str | None = None, sender: str | None = None) -> bool:
+        """Never text this number again, also what is enqueued already; return whether that is new.
+
+        A text to it ends `failed: opted_out`. The list is this deployment's own and kept for ever; to tell a provider,
+        too, there is `operation(provider, "optout.add", number=...)`, which puts the number on both. Raises
+        `ConfigurationError` without `DISPATCHER_HASH_KEY`.
+        """
+        _one_list(tenant, sender)
+        return self._list(number, out=True)
+
+    def opt_in(self, number: str, *, tenant: str | None = None, sender: str | None = None) -> bool:
+        """Take a number off that list, since the person said so; return whether it was on it."""
+        _one_list(tenant, sender)
+        return self._list(number, out=False)
+
+    def opted_out(self, number: str, *, tenant: str | None = None, sender: str | None = None) -> datetime | None:
+        """Return since when a number is on that list; None where it is not."""
+        _one_list(tenant, sender)
+        since = self._optouts.since(self._store, _number("number", number))
+        self._store.run(self._calls.enter())
+        return since
+
+    def _list(self, number: str, *, out: bool) -> bool:
+        call = self._optouts.put(_number("number", number), By.APPLICATION, out=out)
+        # Under another hash key nobody would find it.
+        self._store.run(self._calls.enter())
+        return self._store.run(call)[1]
+
+    def _opt_out_too(self, provider: str, arguments: dict[str, Any]) -> None:
+        """Put the numbers on our list that a provider is asked to leave alone, unless that is by one sender or tag."""
+        if not self.settings.hashed("number") or arguments.get("type", "all") != "all":
+            return
+        told = arguments.get("numbers") or ()
+        several = told.split(",") if isinstance(told, str) else told if isinstance(told, list | tuple) else ()
+        for one in [*several, *([arguments["number"]] if "number" in arguments else [])]:
+            # What is no number is its worker's to refuse.
+            with contextlib.suppress(InvalidNumber):
+                number = phone.parse(str(one).strip())
+                self._store.run(self._optouts.put(number, By.OPERATION, provider, out=True))
 
     # -- named in the contract, and not built yet ---------------------------------------------------------------------
 
@@ -302,11 +350,6 @@ class Dispatcher:
         """Refuse: a new code for a verification comes with a later release."""
         del id_, options
         raise NotBuilt("resend", "is not built yet; start another verification")
-
-    def opt_out(self, number: str, **options: Any) -> None:
-        """Refuse: the list of people who said stop comes with a later release."""
-        del number, options
-        raise NotBuilt("opt_out", "is not built yet; tell the provider, e.g. operation(provider, 'optout.add')")
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -422,13 +465,40 @@ class Dispatcher:
                 pipe.hget(f"d:j:{one}", "s")
             return [None if state is None else State(state.decode()) for state in pipe.execute()]
 
-    def events(self, after: str | None = None, *, timeout: float | None = None) -> Iterator[Event]:
+    def events(
+        self, after: str | None = None, *, timeout: float | None = None, reveal: bool = False
+    ) -> Iterator[Event]:
         """Yield events as they come, from `after` a cursor on, "0" for all that are kept, None for news only.
 
-        Ends when none came for `timeout` seconds, never for None. Raises `CursorExpired` at once where events after the
-        cursor were trimmed away.
+        Numbers and texts in them are masked unless `reveal`. Ends when none came for `timeout` seconds, never for None.
+        Raises `CursorExpired` at once where events after the cursor were trimmed away.
         """
-        return self._events.follow(self._events.start(after), timeout=timeout)
+        return self._events.follow(self._events.start(after), timeout=timeout, reveal=reveal)
+
+    def suspensions(self) -> list[Suspension]:
+        """Return what is suspended of the accounts that are known, by account and scope."""
+        names = sorted({*self._accounts.published(fresh=True), *self.settings.providers})
+        return self._store.run(self._calls.suspended(names))[1]
+
+    def resume(self, provider: str, scope: str | None = None) -> list[Suspension]:
+        """Lift what is suspended of an account, all of it unless a scope is named; return what that was.
+
+        A scope is "account", "funds" or "operation:<name>". The jobs that waited for it go on; should it not be mended,
+        the first of them finds out.
+        """
+        if scope is not None and not is_scope(scope):
+            raise InvalidRequest("scope", "must be account, funds or operation:NAME", scope)
+        # Read first: asked again because its answer was lost, a script that lifts finds nothing any more.
+        _, known = self._store.run(self._calls.suspended([provider]))
+        lifted = [one for one in known if scope in {None, one.scope}]
+        if lifted:
+            self._store.run(self._calls.resume(provider, [one.scope for one in lifted]))
+        for one in lifted:
+            for queue in both_queues(provider):
+                cursor, _ = self._store.run(self._calls.free(queue, "0", one.operations))
+                while cursor != "0":
+                    cursor, _ = self._store.run(self._calls.free(queue, cursor, one.operations))
+        return lifted
 
     def providers(self) -> dict[str, Account]:
         """Return the accounts that workers have published until now, by name."""
@@ -446,14 +516,12 @@ class Dispatcher:
     ) -> Job:
         name = self._accounts.choose(drafts.single(provider), operation)
         record = self._drafts.record(request, operation, terms, name, idempotency_key)
-        (id_,), at = self._write(name, terms.lane, "", [record], more=False)
-        if id_ != record.id:
-            return self.get(id_)
-        return self._drafts.job(record, name, at, terms)
+        made = self._write(name, terms.lane, "", [record], more=False)
+        if made.ids != [record.id] or made.refused:
+            return self.get(made.ids[0])
+        return self._drafts.job(record, name, made.at, terms)
 
-    def _write(
-        self, provider: str, lane: Lane, batch: str, fresh: list[records.Record], *, more: bool
-    ) -> tuple[list[str], int]:
+    def _write(self, provider: str, lane: Lane, batch: str, fresh: list[records.Record], *, more: bool) -> Created:
         """Write records and publish those that are new; answer the ids they have, and when."""
         call = self._calls.create(provider, high=lane == Lane.HIGH, batch=batch, records=fresh, more=more)
         try:
@@ -464,10 +532,10 @@ class Dispatcher:
         new = [
             record.id
             for record, id_ in zip(fresh, created.ids, strict=True)
-            if record.id == id_ and (record.due or 0) <= created.at
+            if record.id == id_ and (record.due or 0) <= created.at and id_ not in created.refused
         ]
         self._publish(queue_name(provider, lane), new)
-        return created.ids, created.at
+        return created
 
     def _publish(self, queue: str, ids: list[str]) -> None:
         try:
@@ -533,6 +601,9 @@ class Dispatcher:
         return [id_.decode() for id_, _ in found[:limit]]
 
 
+#: The operation that asks a provider to leave somebody alone.
+_OPT_OUT: Final = "optout.add"
+
 #: The operation that asks a provider to judge a code.
 _CHECK: Final = "verify.check"
 
@@ -545,6 +616,12 @@ _PROVIDER_JUDGES: Final = -2
 def _taken_back(id_: str) -> Advance:
     told = {"e": msgspec.json.encode(_CANCELLED)}
     return Advance(id=id_, guard="=queued", state=State.CANCELLED, detail=_CANCELLED.message, fields=told)
+
+
+def _one_list(tenant: str | None, sender: str | None) -> None:
+    for name, value in (("tenant", tenant), ("sender", sender)):
+        if value is not None:
+            raise NotBuilt(name, "is for lists of their own, which this release does not have; leave it out for all")
 
 
 def _number(field: str, number: Any) -> str:

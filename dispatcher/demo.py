@@ -1,4 +1,4 @@
-"""The demonstration: Redis, a provider and a worker of its own, real processes all; jobs seen moving, then told whole.
+"""The demonstration: Redis, four providers, workers and receiver of its own, real processes all; jobs seen moving.
 
 It never touches what the environment names: it sends to its own sandbox only, whatever credentials are set.
 """
@@ -32,6 +32,7 @@ from dispatcher.embedded import DataFolder, EmbeddedServer, free_port, spawn, st
 from dispatcher.errors import DispatcherError
 from dispatcher.jobs import Category, Job, Message
 from dispatcher.pages import state_text, timeline
+from dispatcher.processes import RECEIVER, SANDBOX, here, worker
 from dispatcher.settings import PREFIX, Settings
 from dispatcher.states import State
 from workers.sandbox.client import Sandbox
@@ -42,18 +43,35 @@ _PATIENCE: Final = 15.0
 
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_PROVIDER: Final = "textgoto"
-
-#: What the demonstration sends; the numbers are Ofcom's for drama, and the sandbox plays each its part.
-_TEXTS: Final = {
-    "receipt to Ann": "+447700900001",
-    "receipt to Bob": "+447700900002",
-    "receipt to a blocked phone": "+447700900100",
-    "receipt to a number that is none": "+447700900101",
-    "receipt that needs a second try": "+447700900104",
-    "receipt by a slow road": "+447700900117",
-    "receipt whose answer is lost": "+447700900111",
+#: The accounts, each with a phone that it reaches: Ofcom's numbers for drama, and North America's.
+_PHONES: Final = {
+    "clubtexting": "+12125550151",
+    "mobtexting": "+447700900001",
+    "textgoto": "+447700900002",
+    "thetexting": "+447700900003",
 }
+
+#: What else is sent, over which account; the sandbox plays each of these phones its part.
+_TEXTS: Final = {
+    "text to a blocked phone": ("textgoto", "+447700900100"),
+    "text to a number that is none": ("textgoto", "+447700900101"),
+    "text that needs a second try": ("textgoto", "+447700900104"),
+    "text by a slow road": ("textgoto", "+447700900117"),
+    "text whose answer is lost": ("textgoto", "+447700900111"),
+    "text that never arrives": ("mobtexting", "+447700900140"),
+}
+
+#: Verifications, by who makes the code: the phones are others, so that each has one text.
+_VERIFICATIONS: Final = {
+    "verification, the provider's code": ("textgoto", "+447700900005"),
+    "verification, checked by it": ("mobtexting", "+447700900006"),
+    "verification, a code of ours": ("thetexting", "+447700900007"),
+}
+
+#: Who says STOP.
+_LEAVER: Final = "+447700900008"
+
+_BUSY: Final = frozenset({State.QUEUED, State.SENDING})
 
 
 class Demo:
@@ -88,7 +106,8 @@ class Demo:
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir()
         self._console.print(
-            f"Starting Valkey, a sandbox that plays TextGoto, and a worker (logs in {_relative(home)}) ..."
+            "Starting Valkey, a sandbox that plays four providers, a worker for each, and the receiver of what they "
+            f"call back (logs in {_relative(home)}) ..."
         )
         stack.callback(self._stopped)
         redis = stack.enter_context(EmbeddedServer(home / "valkey"))
@@ -96,17 +115,23 @@ class Demo:
             "redis_url": redis.url,
             "sandbox": "1",
             "sandbox_url": f"http://127.0.0.1:{free_port()}",
+            "receiver_url": f"http://127.0.0.1:{free_port()}",
             **folder.keys(),
         }
         environment = {f"{PREFIX}{name.upper()}": value for name, value in settings.items()}
         _forget_settings(home)
-        provider = self._start(stack, ["-m", "dispatcher.cli", "sandbox"], environment, home / "sandbox.log")
-        worker_arguments = ["-m", "dispatcher.cli", "worker", _PROVIDER]
-        worker = self._start(stack, worker_arguments, environment, home / "worker.log")
+        port = settings["receiver_url"].rpartition(":")[2]
+        workers = {name: worker(name) for name in _PHONES}
+        commands = {"sandbox": SANDBOX, **workers, "receiver": f"{RECEIVER} --port {port}"}
+        started = {
+            name: self._start(stack, here(command)[1:], environment, home / f"{name}.log")
+            for name, command in commands.items()
+        }
         folder.tell(**settings)
         dispatcher = stack.enter_context(Dispatcher(Settings(**settings)))
-        self._await_worker(dispatcher, {"worker": worker, "sandbox": provider}, home)
-        return dispatcher, Sandbox(settings["sandbox_url"])
+        sandbox = Sandbox(settings["sandbox_url"])
+        self._await(dispatcher, sandbox, started, home)
+        return dispatcher, sandbox
 
     def _start(
         self, stack: ExitStack, arguments: list[str], environment: dict[str, str], log: Path
@@ -116,9 +141,12 @@ class Demo:
         self._pause(0)
         return process
 
-    def _await_worker(self, dispatcher: Dispatcher, processes: dict[str, subprocess.Popen[bytes]], home: Path) -> None:
+    def _await(
+        self, dispatcher: Dispatcher, sandbox: Sandbox, processes: dict[str, subprocess.Popen[bytes]], home: Path
+    ) -> None:
+        """Return once every account is served and every provider knows whom to call back."""
         until = time.monotonic() + _SET_UP
-        while _PROVIDER not in dispatcher.providers():
+        while not (_PHONES.keys() <= dispatcher.providers().keys() and _told(sandbox)):
             for name, process in processes.items():
                 if process.poll() is not None or time.monotonic() > until:
                     raise DispatcherError(f"the {name} did not start; see {home / f'{name}.log'}")
@@ -126,7 +154,7 @@ class Demo:
         self._console.print(f"Ready after {time.monotonic() - self._began:.1f} s.\n")
 
     def _stopped(self) -> None:
-        self._console.print("Valkey, the sandbox and the worker are stopped.")
+        self._console.print("Everything that was started is stopped.")
 
     def _listen(self) -> None:
         """Remember what asks to stop; it is obeyed at the next pause.
@@ -154,82 +182,125 @@ class Demo:
         began = time.monotonic()
         with self._live(dispatcher) as look:
             self._enqueue(dispatcher)
-            verification = self._verify(dispatcher, sandbox, look)
+            told = [self._verify(dispatcher, sandbox, look, name) for name in _VERIFICATIONS]
+            self._own_and_give_back(dispatcher, look)
+            told.append(self._stop_and_obey(dispatcher, sandbox, look))
             self._settle(look)
         jobs = self._jobs(dispatcher)
         for name, job in zip(self._named, jobs, strict=True):
             self._console.print(Rule(f"{name}  [dim]{job.id}[/dim]", align="left", style="dim"))
             self._console.print(timeline(job))
-        return self._sum_up(dispatcher, sandbox, jobs, verification, time.monotonic() - began)
+        return self._sum_up(dispatcher, sandbox, jobs, told, time.monotonic() - began)
 
     def _enqueue(self, dispatcher: Dispatcher) -> None:
-        for name, number in _TEXTS.items():
+        texts = {f"text over {account}": (account, number) for account, number in _PHONES.items()} | _TEXTS
+        for name, (account, number) in texts.items():
             self._pause(0)
             # A code's patience: its second try comes within a second or two.
-            job = dispatcher.send(number, "Your order has left us.", provider=_PROVIDER, category=Category.OTP)
+            job = dispatcher.send(number, "Your order has left us.", provider=account, category=Category.OTP)
             self._named[name] = job.id
+        for name, (account, number) in _VERIFICATIONS.items():
+            self._named[name] = dispatcher.verify(number, template="Your code is [CODE]", provider=account).id
+        for account, number in _PHONES.items():
+            self._named[f"lookup by {account}"] = dispatcher.lookup(number, provider=account).id
+            self._named[f"balance of {account}"] = dispatcher.operation(account, "balance").id
         soon = datetime.now(UTC) + timedelta(seconds=2)
         self._named["reminder in two seconds"] = dispatcher.send(
-            "+447700900003", "It starts at eight.", provider=_PROVIDER, send_at=soon
+            "+447700900009", "It starts at eight.", provider="textgoto", send_at=soon
         ).id
-        later = dispatcher.send("+447700900004", "Too early.", provider=_PROVIDER, send_at=soon + timedelta(days=1))
+        later = dispatcher.send("+447700900004", "Too early.", provider="textgoto", send_at=soon + timedelta(days=1))
         self._named["reminder that is called off"] = dispatcher.cancel(later.id).id
         guests = [Message(f"+4477009000{guest}", "The doors are open.") for guest in range(10, 15)]
-        for guest, job in enumerate(dispatcher.send_many(guests, provider=_PROVIDER).jobs, 1):
+        for guest, job in enumerate(dispatcher.send_many(guests, provider="textgoto").jobs, 1):
             self._named[f"campaign, guest {guest}"] = job.id
-        self._named["lookup"] = dispatcher.lookup("+447700900132", provider=_PROVIDER).id
-        self._named["balance"] = dispatcher.operation(_PROVIDER, "balance").id
 
-    def _verify(self, dispatcher: Dispatcher, sandbox: Sandbox, look: Any) -> list[str]:
-        """Send a code, read it from the phone, type it wrong and right; tell how it went."""
-        number = "+447700900005"
-        job = dispatcher.verify(number, template="Your code is [CODE]", provider=_PROVIDER)
-        self._named["verification"] = job.id
-        until = time.monotonic() + _PATIENCE
-        while not dispatcher.get(job.id).settled and time.monotonic() < until:
-            look()
-            self._pause()
+    def _verify(self, dispatcher: Dispatcher, sandbox: Sandbox, look: Any, name: str) -> str:
+        """Read the code from the phone, type it wrong and right; tell how it went."""
+        job = self._done(dispatcher, look, name)
+        _, number = _VERIFICATIONS[name]
         code = "".join(re.findall(r"\d{6}", "".join(text.text for text in sandbox.inbox(number))))
         if not code:
-            return ["the code was not sent", ""]
+            return f"{name}: the code was not sent"
         wrong = f"{(int(code) + 1) % 1_000_000:06d}"
         tries = [dispatcher.check(job.id, typed) for typed in (wrong, code, code)]
         words = ("a wrong code", "the right code", "the right code again")
-        return [
+        return f"{name}: " + "; ".join(
             f"{word}: {'valid' if one.valid else 'not valid'}, {one.status}"
             for word, one in zip(words, tries, strict=True)
+        )
+
+    def _own_and_give_back(self, dispatcher: Dispatcher, look: Any) -> None:
+        """Rent a keyword and let it go, buy a number that is on offer."""
+        steps: list[tuple[str, str, str, dict[str, Any]]] = [
+            ("keyword rented", "clubtexting", "keyword.rent", {"keyword": "honey", "stored_credit_card": "1111"}),
+            ("keyword let go", "clubtexting", "keyword.cancel", {"keyword": "honey"}),
+            ("numbers on offer", "thetexting", "number.search", {"country_code": "US"}),
         ]
+        for name, account, operation, arguments in steps:
+            self._named[name] = dispatcher.operation(account, operation, arguments=arguments).id
+            self._done(dispatcher, look, name)
+        offer = dispatcher.get(self._named["numbers on offer"], reveal=True).result or {"numbers": []}
+        for number in offer["numbers"][:1]:
+            self._named["number bought"] = dispatcher.operation("thetexting", "number.buy", number=number["number"]).id
+
+    def _stop_and_obey(self, dispatcher: Dispatcher, sandbox: Sandbox, look: Any) -> str:
+        """Let somebody text STOP, and try to text them."""
+        sandbox.text("mobtexting", _LEAVER, "STOP")
+        until = time.monotonic() + _PATIENCE
+        while not dispatcher.opted_out(_LEAVER) and time.monotonic() < until:
+            look()
+            self._pause()
+        name = "text to one who said STOP"
+        self._named[name] = dispatcher.send(_LEAVER, "Come back!", provider="textgoto").id
+        job = self._done(dispatcher, look, name)
+        return f"{name}: {job.state}, {job.failure.kind if job.failure else 'no reason'}"
+
+    def _done(self, dispatcher: Dispatcher, look: Any, name: str) -> Job:
+        """Wait for a job until nothing more is done about it."""
+        until = time.monotonic() + _PATIENCE
+        while (job := dispatcher.get(self._named[name])).state in _BUSY and time.monotonic() < until:
+            look()
+            self._pause()
+        return job
 
     def _settle(self, look: Any) -> None:
+        """Wait until nothing is under way, and the receipts of the providers that send them are here."""
         until = time.monotonic() + _PATIENCE
-        while not all(job.settled for job in look()) and time.monotonic() < until:
+        while time.monotonic() < until:
+            jobs = look()
+            expected = [job for job in jobs if job.kind == "send" and job.provider in {"mobtexting", "thetexting"}]
+            if all(job.settled for job in jobs) and all(job.final for job in expected):
+                return
             self._pause()
 
     def _sum_up(
-        self, dispatcher: Dispatcher, sandbox: Sandbox, jobs: list[Job], verification: list[str], seconds: float
+        self, dispatcher: Dispatcher, sandbox: Sandbox, jobs: list[Job], told: list[str], seconds: float
     ) -> int:
         if self._as_json:
             for job in jobs:
                 print(msgspec.json.encode(job.to_dict()).decode())  # noqa: T201 - it was asked for
         counts = Counter(job.state for job in jobs)
-        looked_up, balance = (dispatcher.get(self._named[name]).result or {} for name in ("lookup", "balance"))
         accepted = sum(sandbox.counts().accepted.values())
-        texts = [job for job in jobs if job.kind in {"send", "verify"}]
-        unknown = sum(job.state == State.UNKNOWN for job in texts)
-        sent = sum(job.state == State.SENT for job in texts)
+        texts = Counter(job.state for job in jobs if job.kind in {"send", "verify"})
+        taken = texts[State.SENT] + texts[State.DELIVERED] + texts[State.UNDELIVERED]
         self._console.print(Rule("summary", align="left"))
-        self._console.print("verification  " + "; ".join(verification))
-        self._console.print(
-            f"lookup        {looked_up.get('country')}, {looked_up.get('ported_network')}, "
-            f"ported: {looked_up.get('ported')}"
-        )
-        self._console.print(f"balance       {balance.get('available')} credits")
+        for line in told:
+            self._console.print(line)
+        for account in _PHONES:
+            balance = dispatcher.get(self._named[f"balance of {account}"]).result or {}
+            self._console.print(f"balance of {account}: {balance.get('available')}")
         self._console.print(f"jobs          {' + '.join(f'{n} {state}' for state, n in counts.items())} = {len(jobs)}")
         self._console.print(
-            f"provider      took {accepted} texts: {sent} that we call sent, and {unknown} whose answer was lost, "
-            "which we call unknown and never send again"
+            f"providers     took {accepted} texts: {taken} that we call sent, delivered or undelivered, and "
+            f"{texts[State.UNKNOWN]} whose answer was lost, which we call unknown and never send again"
         )
-        right = accepted == sent + unknown and all(job.settled for job in jobs) and "approved" in verification[1]
+        right = (
+            accepted == taken + texts[State.UNKNOWN]
+            and all(job.settled for job in jobs)
+            and sum("the right code: valid, approved" in line for line in told) == len(_VERIFICATIONS)
+            and told[-1].endswith("failed, opted_out")
+            and {"delivered", "undelivered"} <= {*counts}
+        )
         self._console.print(f"{'All as it must be' if right else '[red]Not as it must be[/red]'}, in {seconds:.1f} s.")
         if self._as_json and not right:
             print("dispatcher: not every job came out as it must", file=sys.stderr)  # noqa: T201 - beside the documents
@@ -270,6 +341,14 @@ class Demo:
 
     def _jobs(self, dispatcher: Dispatcher) -> list[Job]:
         return list(dispatcher.get_many(list(self._named.values())).values())
+
+
+def _told(sandbox: Sandbox) -> bool:
+    """Say whether the sandbox is there, and told whom to call."""
+    try:
+        return any(one.url for one in sandbox.told().values())
+    except OSError:
+        return False
 
 
 def _forget_settings(home: Path) -> None:

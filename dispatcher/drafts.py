@@ -13,6 +13,7 @@ import msgspec
 from dispatcher import records
 from dispatcher.errors import InvalidRequest, NotBuilt
 from dispatcher.jobs import (
+    CARD_FIELDS,
     Category,
     Job,
     Lane,
@@ -21,6 +22,7 @@ from dispatcher.jobs import (
     Request,
     Send,
     Terms,
+    Verify,
     check_utf8,
     milliseconds,
     new_id,
@@ -129,6 +131,7 @@ class Drafts:
     ) -> records.Record:
         """Return the record of one request under a new id."""
         id_ = new_id()
+        request, card = _without_card(request)
         private = records.encode_request(request)
         to = request.arguments.get("number") if isinstance(request, Operation) else request.to
         return records.Record(
@@ -143,7 +146,22 @@ class Drafts:
             if idempotency_key
             else "",
             code_ttl=terms.code_ttl * 1000 if terms.code_ttl else None,
+            texts=isinstance(request, Send | Verify),
+            card=self._card(card, id_),
         )
+
+    def _card(self, card: dict[str, Any], id_: str) -> bytes:
+        """Return card details sealed. Raises `InvalidRequest` where they are not to be taken."""
+        if not card:
+            return b""
+        if not self._settings.allow_card_data:
+            raise InvalidRequest(
+                "card_number",
+                "is not taken, nor are other card details; name a card that the vendor has stored, or set "
+                "DISPATCHER_ALLOW_CARD_DATA=1",
+            )
+        self._settings.require_secrets("a card")
+        return self._sealer.seal(msgspec.json.encode({name: str(value) for name, value in card.items()}), id_)
 
     def job(self, record: records.Record, provider: str, at: int, terms: Terms) -> Job:
         """Return the document of a job just written, without asking for it."""
@@ -165,3 +183,11 @@ class Drafts:
             raise InvalidRequest("idempotency_key", "must be text that is not empty; leave it out for none")
         check_utf8("idempotency_key", key)
         return self._settings.keyed("idempotency", tenant, key)
+
+
+def _without_card(request: Request) -> tuple[Request, dict[str, Any]]:
+    """Part a purchase from the card that pays for it: neither its record nor any hash may hold that."""
+    if not isinstance(request, Operation) or not request.arguments.keys() & {"card_number", "security_code"}:
+        return request, {}
+    card = {name: value for name, value in request.arguments.items() if name in CARD_FIELDS}
+    return Operation(arguments={name: one for name, one in request.arguments.items() if name not in card}), card

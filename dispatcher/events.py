@@ -1,4 +1,7 @@
-"""The event stream, read from a cursor: each settled or final state of each job, verifications' ends, settled batches.
+"""The event stream, read from a cursor.
+
+Told are each settled or final state of each job, verifications' ends, settled batches, texts that people sent to us,
+who came onto the list of those who want no more, or off it, and accounts that are suspended or go on.
 
 The scripts publish (`emit` in `lua/job.lua`), so an event is there exactly when the move is. Order is promised per job:
 `data.seq` grows; and a batch's event comes after those of its jobs.
@@ -14,12 +17,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from dispatcher.errors import CursorExpired, InvalidRequest
+from dispatcher import suspensions
+from dispatcher.errors import ConfigurationError, CursorExpired, InvalidRequest
 from dispatcher.jobs import SCHEMA, Job, moment
+from dispatcher.optouts import Listed, Text
 from dispatcher.states import State
 from dispatcher.store import BatchState
 
 if TYPE_CHECKING:
+    from dispatcher.privacy import Sealer
     from dispatcher.store import JobStore
 
 #: The Redis stream.
@@ -30,6 +36,15 @@ LAST_TRIMMED: Final = "d:et"
 
 #: The field of an entry that tells of a batch: its counts of then, as "<state> <jobs>,...".
 _COUNTS: Final = b"b"
+
+#: The field of an entry that holds all it tells, sealed: what a person said.
+_SEALED: Final = b"x"
+
+#: The field of an entry that tells of an account: the record of its suspension.
+_SUSPENSION: Final = b"d"
+
+#: The type of the event that tells of a text.
+INBOUND: Final = "inbound.text"
 
 _PAGE: Final = 200
 #: Seconds that one read waits for news, so that a stop is noticed.
@@ -42,20 +57,24 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: int = SCHEMA
     cursor: str
-    #: "job.sent", "job.failed", ..., "verification.approved", ..., "batch.settled"
+    #: "job.sent", "job.failed", ..., "verification.approved", ..., "batch.settled", "inbound.text",
+    #: "optout.added", ..., "provider.suspended", "provider.resumed"
     type: str
     at: datetime
     #: The job's document, its state and history as of this event; `{"id": ...}` where its retention has passed.
-    #: Of a batch its document with the counts of that moment.
+    #: Of a batch its document with the counts of that moment. Of a text that somebody sent to us `{id, provider, from,
+    #: to, text, at, received_at, opt_out}`; of who wants no texts, or wants them again, `{id, number, by, provider}`;
+    #: of an account `{provider, scope, since, code, message}`.
     data: dict[str, Any]
 
 
 class EventStream:
     """Reads events in order."""
 
-    def __init__(self, store: JobStore, read: Callable[[list[str]], dict[str, Job]]) -> None:
-        """`read` answers the jobs with these ids that are still kept."""
+    def __init__(self, store: JobStore, sealer: Sealer, read: Callable[[list[str], bool], dict[str, Job]]) -> None:
+        """`read(ids, reveal)` answers the jobs with these ids that are still kept."""
         self._store = store
+        self._sealer = sealer
         self._jobs = read
 
     def start(self, after: str | None) -> str:
@@ -71,15 +90,18 @@ class EventStream:
         self._refuse_trimmed(after)
         return after
 
-    def follow(self, cursor: str, *, timeout: float | None) -> Iterator[Event]:
-        """Yield events after `cursor`; ends when none came for `timeout` seconds, never for None."""
+    def follow(self, cursor: str, *, timeout: float | None, reveal: bool = False) -> Iterator[Event]:
+        """Yield events after `cursor`, masked unless `reveal`.
+
+        Ends when none came for `timeout` seconds, never for None.
+        """
         quiet_since = time.monotonic()
         while True:
             left = _BLOCK if timeout is None else quiet_since + timeout - time.monotonic()
             rows = self._read(cursor, min(left, _BLOCK))
             if not rows and left <= 0:
                 return
-            for event in self._events(rows):
+            for event in self._events(rows, reveal=reveal):
                 cursor, quiet_since = event.cursor, time.monotonic()
                 yield event
 
@@ -88,12 +110,26 @@ class EventStream:
         pages = self._ask(lambda redis: redis.xread({STREAM: cursor}, count=_PAGE, block=block))
         return pages[0][1] if pages else []
 
-    def _events(self, rows: list[tuple[bytes, dict[bytes, bytes]]]) -> Iterator[Event]:
-        jobs = self._jobs(list({fields[b"i"].decode() for _, fields in rows if _COUNTS not in fields}))
+    def _events(self, rows: list[tuple[bytes, dict[bytes, bytes]]], *, reveal: bool) -> Iterator[Event]:
+        of_jobs = {fields[b"i"].decode() for _, fields in rows if not fields.keys() & {_COUNTS, _SEALED, _SUSPENSION}}
+        jobs = self._jobs(list(of_jobs), reveal)
         for entry, fields in rows:
             cursor, id_ = entry.decode(), fields[b"i"].decode()
-            data = _batch(id_, fields) if _COUNTS in fields else _job(id_, fields, jobs.get(id_))
+            if _SEALED in fields:
+                data = self._said(id_, fields, reveal=reveal)
+            elif _SUSPENSION in fields:
+                data = suspensions.read(id_, fields[_SUSPENSION]).to_dict()
+            else:
+                data = _batch(id_, fields) if _COUNTS in fields else _job(id_, fields, jobs.get(id_))
             yield Event(cursor=cursor, type=fields[b"t"].decode(), at=moment(cursor.split("-")[0]), data=data)
+
+    def _said(self, id_: str, fields: dict[bytes, bytes], *, reveal: bool) -> dict[str, Any]:
+        kind: type[Text | Listed] = Text if fields[b"t"].decode() == INBOUND else Listed
+        try:
+            told = msgspec.json.decode(self._sealer.open(fields[_SEALED], id_), type=kind)
+        except ConfigurationError:
+            return {"id": id_}
+        return told.to_dict(id_, reveal=reveal)
 
     def _refuse_trimmed(self, after: str) -> None:
         if _position(after) == (0, 0):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dispatcher.accounts import Account
+from dispatcher.accounts import Account, OperationSchema
+from dispatcher.callbacks import WORDS
 from dispatcher.heartbeats import WELL, Health
-from dispatcher.jobs import Job, Waiting
+from dispatcher.jobs import CARD_FIELDS, Job, Waiting
 from dispatcher.privacy import one_line
 from dispatcher.states import State
 from dispatcher.status import Server, Status
+from dispatcher.suspensions import Suspension
 
 #: The colour of each state: what is well, what is under way, what wants a look.
 COLOURS: Final = {
@@ -31,11 +33,43 @@ COLOURS: Final = {
 }
 
 
+#: Columns of an account in the matrix, and of what stands left of them.
+_CELL: Final = 17
+_LEFT: Final = 22
+
+#: What the matrix says of an account below its operations, and how it is called there.
+_FACTS: Final = {
+    "recipients": "recipients a request",
+    "own_reference": "keeps our reference",
+    "receipts": "receipts",
+    "inbound": "inbound texts",
+    "verification": "codes made by",
+    "max_characters": "longest text",
+}
+
+#: How a card's details are given.
+_ASIDE: Final = "--arguments -"
+
+#: Who makes a verification's code, in words.
+_MADE_BY: Final = {"ours": "us", "provider": "provider", "provider checks": "provider, checks"}
+
+_KNOWN: Final = "How each operation is known is what stands there: a vendor's document, a vendor's code, or inferred."
+_SOURCES: Final = {"document": "the vendor's document", "vendor's code": "the vendor's own code"}
+_REPEATED: Final = {
+    "never": "never: when nobody knows if it was done, it is not done again",
+    "once": "once more at most, when nobody knows if it was done: a charge is possible",
+    "always": "as often as it takes: twice is the same as once",
+}
+
 #: Characters that a process' name takes in the common log.
 _NAME: Final = 12
 
 #: What is neither well nor wrong.
 _UNWELL: Final = {Health.STARTING: "cyan", Health.STOPPING: "magenta"}
+
+
+#: What is counted of callbacks, where its column says it otherwise.
+_COUNTED: Final = {"applied": "receipts applied", "inbound": "texts", "optouts": "opt-outs", "unread": "nothing in it"}
 
 
 def state_text(state: State) -> Text:
@@ -90,7 +124,7 @@ def _facts(job: Job) -> Iterator[tuple[str, str | Text | None]]:
     if job.verification:
         yield "verification", f"{job.verification.status}, until {job.verification.expires_at:%H:%M:%S %Z}"
     if job.failure:
-        yield "failure", f"{job.failure.kind} {job.failure.code}: {job.failure.message}"
+        yield "failure", job.failure.words
     if job.expires_at:
         yield "useless after", f"{job.expires_at:%Y-%m-%d %H:%M:%S %Z}"
     for name, value in (job.result or {}).items():
@@ -98,7 +132,13 @@ def _facts(job: Job) -> Iterator[tuple[str, str | Text | None]]:
 
 
 def _waiting(waiting: Waiting) -> str:
-    return waiting.reason + (f" until {waiting.until:%Y-%m-%d %H:%M:%S %Z}" if waiting.until else "")
+    # What is suspended goes on as soon as it is mended: the moment says nothing.
+    until = waiting.until if waiting.reason != "suspended" else None
+    return _reason(waiting) + (f" until {until:%Y-%m-%d %H:%M:%S %Z}" if until else "")
+
+
+def _reason(waiting: Waiting) -> str:
+    return "its account to be mended" if waiting.reason == "suspended" else waiting.reason
 
 
 def timeline(job: Job) -> Table:
@@ -117,7 +157,7 @@ def print_jobs(jobs: Iterable[Job]) -> None:
         # An id is there to be copied: it is never shortened.
         table.add_column(column, no_wrap=column != "why", min_width=26 if column == "id" else None)
     for job in jobs:
-        why = job.failure.message if job.failure else f"waits for {job.waiting.reason}" if job.waiting else ""
+        why = job.failure.message if job.failure else f"waits for {_reason(job.waiting)}" if job.waiting else ""
         updated = f"{job.updated_at:%m-%d %H:%M:%S}"
         words = (job.provider, job.operation, job.to, updated, why)
         table.add_row(job.id, state_text(job.state), *(Text(one_line(word)) for word in words))
@@ -125,19 +165,135 @@ def print_jobs(jobs: Iterable[Job]) -> None:
 
 
 def print_providers(accounts: Iterable[Account]) -> None:
-    """Print accounts as a table: what each can do, and how."""
+    """Print the matrix of accounts: what each can do, how that is known, and what it cannot."""
+    console = _console()
+    known = sorted(accounts, key=lambda account: account.name)
+    if not known:
+        console.print("No account is known yet; one is once its worker has run: dispatcher worker NAME", soft_wrap=True)
+        return
+    many = max(1, (console.width - _LEFT) // _CELL)
+    for start in range(0, len(known), many):
+        console.print(_matrix(known[start : start + many]))
+        console.print()
+    missing = Table(box=None, header_style="dim")
+    for column in ("account", "not done here", "why"):
+        missing.add_column(column)
+    for account in known:
+        for at, (name, reason) in enumerate(sorted(account.unsupported.items())):
+            missing.add_row(*(Text(one_line(word)) for word in ("" if at else account.name, name, reason)))
+    if missing.row_count:
+        console.print(missing)
+        console.print()
+    for words in (
+        f"{_KNOWN} None is live-verified yet.",
+        "$ is paid from the account's balance, card is charged to a card.",
+        "What one of them takes: dispatcher op ACCOUNT OPERATION --help",
+    ):
+        console.print(Text(words, "dim"))
+
+
+def _matrix(accounts: Sequence[Account]) -> Table:
+    """Return operations by accounts, and the facts of each below."""
     table = Table(box=None, header_style="dim")
-    for column in ("account", "provider", "operations", "recipients", "receipts", "codes made by"):
-        table.add_column(column)
+    table.add_column("operation", no_wrap=True)
     for account in accounts:
-        told = account.capabilities
-        table.add_row(
-            f"{account.name}{' (sandbox)' if account.sandbox else ''}",
-            account.adapter,
-            ", ".join(account.operations),
-            *(told.get(field, "") for field in ("recipients", "receipts", "verification")),
-        )
-    _console().print(table)
+        of = "" if account.adapter == account.name else f" ({account.adapter})"
+        table.add_column(Text(one_line(f"{account.name}{of}{' (sandbox)' if account.sandbox else ''}")))
+    for name in _in_order({name for account in accounts for name in account.operations}):
+        table.add_row(Text(one_line(name)), *(_cell(account, name) for account in accounts))
+    table.add_section()
+    for fact, words in _FACTS.items():
+        told = [account.capabilities.get(fact, "") for account in accounts]
+        table.add_row(Text(words, "dim"), *(Text(_fact(fact, one)) for one in told))
+    return table
+
+
+def _in_order(operations: set[str]) -> list[str]:
+    """Return what everybody does first, and then the rest by name."""
+    first = [name for name in ("send", "verify", "verify.check", "lookup", "balance") if name in operations]
+    return first + sorted(operations.difference(first))
+
+
+def _cell(account: Account, operation: str) -> Text:
+    if operation not in account.operations:
+        return Text("-", "dim")
+    told = account.schemas.get(operation)
+    if told is None:
+        # Published by a worker of an earlier release.
+        return Text("yes", "green")
+    price = f"{' $' if told.paid else ''}{' card' if told.card else ''}"
+    return Text(f"{told.source}{price}", "green" if told.source == "document" else "yellow")
+
+
+def _fact(fact: str, told: str) -> str:
+    words = _MADE_BY.get(told, told) if fact == "verification" else told
+    return {"True": "yes", "False": "no", "None": "-"}.get(words, one_line(words))
+
+
+def print_operations(account: Account, commands: Mapping[str, str]) -> None:
+    """Print what an account can do, a line each; `commands` are those that operations have of their own."""
+    console = _console()
+    table = Table(box=None, header_style="dim")
+    table.add_column("operation", no_wrap=True)
+    table.add_column(f"what {account.name} does")
+    for name in _in_order({*account.operations}):
+        told = account.schemas.get(name, OperationSchema())
+        words = f"{told.about}{' Costs money.' if told.paid or told.card else ''}"
+        words += f" Its command: {commands[name]}" if name in commands else ""
+        table.add_row(Text(name), Text(one_line(words.strip())))
+    console.print(table)
+    console.print()
+    console.print(Text(f"What one of them takes: dispatcher op {account.name} OPERATION --help", "dim"))
+
+
+def print_operation(account: Account, operation: str, told: OperationSchema, command: str | None) -> None:
+    """Print what one operation takes and costs; `command` is the one it has of its own."""
+    console = _console()
+    console.print(Text(f"Usage: {_usage(account, operation, told, command)}"))
+    console.print()
+    if not told.about:
+        console.print("Its worker is of an earlier release, and told no more of it.")
+        return
+    console.print(Text(one_line(told.about)))
+    facts = Table.grid(padding=(0, 2))
+    lost = told.evidence or ("" if told.repeat == "always" else "nobody can tell: it ends unknown")
+    for name, value in (
+        ("costs money", "yes, charged to a card" if told.card else "yes, from the balance" if told.paid else "no"),
+        ("repeated", _REPEATED.get(told.repeat, told.repeat)),
+        ("a lost answer", lost),
+        ("known from", f"{_SOURCES.get(told.source, told.source)}; not live-verified yet"),
+    ):
+        if value:
+            facts.add_row(Text(name, "dim"), Text(one_line(value)))
+    console.print(facts)
+    console.print()
+    if not told.arguments:
+        console.print("It takes no arguments.")
+        return
+    table = Table(box=None, header_style="dim")
+    for column in ("argument", "", "what it is"):
+        table.add_column(column, no_wrap=column != "what it is")
+    for name, one in told.arguments.items():
+        must = "required" if one.required else _ASIDE if name in CARD_FIELDS else ""
+        table.add_row(Text(name), Text(must, "red" if one.required else "dim"), Text(one_line(one.about)))
+    console.print(table)
+
+
+def _usage(account: Account, operation: str, told: OperationSchema, command: str | None) -> str:
+    """Return how an operation is typed; a card's details are none of it."""
+    plain = {name: one for name, one in told.arguments.items() if name not in CARD_FIELDS}
+    option = "--option " if command else ""
+    words = [f"{command} ..." if command else f"dispatcher op {account.name} {operation}"]
+    words += [f"{option}{name}=..." for name, one in plain.items() if one.required]
+    words += [f"[{option}{name}=...]" for name, one in plain.items() if not one.required]
+    return " ".join([*words, *([f"[{_ASIDE}]"] if len(plain) < len(told.arguments) else [])])
+
+
+def print_suspensions(suspended: Iterable[Suspension]) -> None:
+    """Print what is suspended, and the way out."""
+    console = _console()
+    for one in suspended:
+        console.print(Text(f"{one.provider}: {one.words}; {one.way_out}", "red"))
 
 
 def print_status(status: Status) -> None:
@@ -150,6 +306,9 @@ def print_status(status: Status) -> None:
     console.print()
     if status.accounts:
         console.print(_accounts(status))
+        console.print()
+    if any(one.callbacks.waiting or one.callbacks.counts for one in status.accounts):
+        console.print(_callbacks(status))
         console.print()
     if any(one.workers for one in status.accounts):
         console.print(_workers(status))
@@ -188,6 +347,18 @@ def _accounts(status: Status) -> Table:
             depths,
             f"{(status.at - since).total_seconds():.0f} s" if since else "",
         )
+    return table
+
+
+def _callbacks(status: Status) -> Table:
+    table = Table(box=None, header_style="dim")
+    table.add_column("callbacks")
+    for column in ("waiting", *WORDS):
+        table.add_column(_COUNTED.get(column, column), justify="right")
+    for account in status.accounts:
+        told = account.callbacks
+        if told.waiting or told.counts:
+            table.add_row(account.name, str(told.waiting), *(str(told.counts.get(word, "")) for word in WORDS))
     return table
 
 

@@ -8,10 +8,14 @@ from collections.abc import Iterable
 from typing import Final
 
 SANDBOX: Final = "dispatcher sandbox"
+RECEIVER: Final = "dispatcher receiver"
 FLOWER: Final = "celery -A workers flower"
 
 #: Where the sandbox listens unless DISPATCHER_SANDBOX_URL or --port says otherwise.
 SANDBOX_PORT: Final = 8460
+
+#: Where the receiver listens unless --port says otherwise.
+RECEIVER_PORT: Final = 8470
 
 #: What a Redis or Valkey server must be told: keep everything, forget nothing over a restart. The last saves memory,
 #: since a job's fields lie in one compact piece.
@@ -34,7 +38,8 @@ def worker(account: str) -> str:
 
 def commands(accounts: Iterable[str]) -> dict[str, str]:
     """Return the command of each process by its name, in the order they are started."""
-    return {"sandbox": SANDBOX, **{account: worker(account) for account in accounts}, "flower": FLOWER}
+    workers = {account: worker(account) for account in accounts}
+    return {"sandbox": SANDBOX, **workers, "receiver": RECEIVER, "flower": FLOWER}
 
 
 def procfile(accounts: Iterable[str]) -> str:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: The task that executes jobs: its one argument is a list of job ids.
 EXECUTE: Final = "dispatcher.execute"
 
+#: The task that reads what providers told us: its one argument is a list of callbacks' ids.
+RECEIVE: Final = "dispatcher.receive"
+
 #: The task that a worker asks of itself, to see that it still consumes.
 BEAT: Final = "dispatcher.beat"
 
@@ -28,6 +31,7 @@ _BEAT_LIVES: Final = 60
 CHUNK: Final = 100
 
 _HIGH: Final = ".high"
+_RECEIPTS: Final = ".receipts"
 
 #: What every key of the broker begins with, where that is Redis.
 KEY_PREFIX: Final = "disp:"
@@ -43,6 +47,16 @@ def both_queues(provider: str) -> list[str]:
     return [queue_name(provider, Lane.HIGH), queue_name(provider, Lane.NORMAL)]
 
 
+def receipts_queue(provider: str) -> str:
+    """Return `NAME.receipts`: callbacks of the account, to be read by the workers that serve it."""
+    return f"{provider}{_RECEIPTS}"
+
+
+def is_receipts(queue: str) -> bool:
+    """Say whether callbacks lie in a queue, not jobs."""
+    return queue.endswith(_RECEIPTS)
+
+
 def is_high(queue: str) -> bool:
     """Say whether a queue is an account's high one."""
     return queue.endswith(_HIGH)
@@ -50,7 +64,7 @@ def is_high(queue: str) -> bool:
 
 def provider_of(queue: str) -> str:
     """Return the account that a queue belongs to."""
-    return queue.removesuffix(_HIGH)
+    return queue.removesuffix(_HIGH).removesuffix(_RECEIPTS)
 
 
 def declared(name: str) -> Queue:
@@ -118,20 +132,25 @@ def celery_app(settings: Settings, providers: Iterable[str] = ()) -> Celery:
     # No fixups: Celery's for Django makes the first app everyone's default. The loader: `CELERY_LOADER` is not for us.
     app = _App("dispatcher", loader="app", fixups=[], set_as_current=False)
     app.conf.update(configuration(settings))
-    app.conf.task_queues = [declared(name) for provider in providers for name in both_queues(provider)]
+    app.conf.task_queues = [
+        declared(name) for provider in providers for name in (*both_queues(provider), receipts_queue(provider))
+    ]
     return app
 
 
 def publish(app: Celery, queue: str, ids: Sequence[str]) -> None:
     """Tell the workers of `queue` to look at jobs, many in one message; a single job's task id is its job id.
 
+    Of a queue of callbacks they are callbacks.
+
     Raises what kombu raises. That loses nothing: the clock finds jobs whose message never came.
     """
+    task = RECEIVE if is_receipts(queue) else EXECUTE
     for start in range(0, len(ids), CHUNK):
         chunk = list(ids[start : start + CHUNK])
         task_id = chunk[0] if len(chunk) == 1 else None
         # A queue as a value: a producer need not know all the accounts beforehand.
-        app.send_task(EXECUTE, args=(chunk,), task_id=task_id, queue=declared(queue))  # type: ignore[arg-type]  # the stubs know names only
+        app.send_task(task, args=(chunk,), task_id=task_id, queue=declared(queue))  # type: ignore[arg-type]  # the stubs know names only
 
 
 def configuration(settings: Settings) -> dict[str, Any]:

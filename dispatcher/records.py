@@ -33,7 +33,7 @@ from dispatcher.jobs import (
     moment,
 )
 from dispatcher.outcomes import Failure
-from dispatcher.privacy import Sealer, mask_digits, mask_numbers, mask_text, one_line
+from dispatcher.privacy import Sealer, mask_digits, mask_numbers, mask_text, mask_urls, one_line
 from dispatcher.states import FINAL, State
 from dispatcher.text import segments
 
@@ -69,6 +69,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     idempotency: str = ""
     fingerprint: str = ""
     code_ttl: int | None = None
+    #: It is a text to that number, which the list of those who want none is asked about.
+    texts: bool = False
+    #: Sealed card details; empty for none.
+    card: bytes = b""
 
     def __repr__(self) -> str:
         """Show what finds it, nothing of the person."""
@@ -108,24 +112,46 @@ def canonical(provider: str, operation: str, request: Request, terms: Terms) -> 
 
 
 def work(raw: Sequence[bytes], sealer: Sealer) -> Work:
-    """Read what `take.lua` answers for one job: id, d, x, p, l, a, z, created.
+    """Read what `take.lua` answers for one job: id, d, x, p, l, a, z, created, i, vx, xc.
 
     Raises `msgspec.MsgspecError`, `InvalidRequest` or `ConfigurationError` where it cannot be read.
     """
     id_ = raw[0].decode()
     public = _public.decode(raw[1])
+    request = _request.decode(sealer.open(raw[2], id_))
+    if raw[10] and isinstance(request, Operation):
+        card = msgspec.json.decode(sealer.open(raw[10], id_), type=dict[str, str])
+        request = Operation(arguments=request.arguments | card)
     return Work(
         id=id_,
         provider=raw[3].decode(),
         kind=public.kind,
         operation=public.operation,
-        request=_request.decode(sealer.open(raw[2], id_)),
+        request=request,
         category=public.category,
         lane=Lane.HIGH if raw[4] else Lane.NORMAL,
         attempts=int(raw[5]),
         expires_at=int(raw[6]) if raw[6] else None,
         created_at=int(raw[7]),
         code_ttl=public.code_ttl,
+        doubtful=bool(raw[8]),
+        code=sealer.open(raw[9], id_).decode() if raw[9] else "",
+    )
+
+
+def followed(raw: Sequence[bytes], sealer: Sealer) -> Work:
+    """Read what `follow.lua` answers for one job: as `work`, and state, ms it came there, ms since, m, vb.
+
+    Raises the same.
+    """
+    id_, state, since, age, ref, baseline = raw[0].decode(), *raw[11:16]
+    return msgspec.structs.replace(
+        work(raw, sealer),
+        state=State(state.decode()),
+        since=int(since),
+        age=int(age) / 1000,
+        ref=ref.decode(),
+        baseline=sealer.open(baseline, id_).decode() if baseline else "",
     )
 
 
@@ -187,17 +213,21 @@ def line(words: str) -> str:
 
 
 def masked(value: Any) -> Any:
-    """Return a result with every phone number in it masked, however deep."""
+    """Return a result with every phone number in it masked, and what a URL may hide, however deep; ids stay whole."""
     if isinstance(value, str):
-        return mask_numbers(value)
+        return mask_numbers(mask_urls(value))
     if isinstance(value, dict):
-        return {mask_numbers(key): masked(one) for key, one in value.items()}
+        return {mask_numbers(key): one if _is_id(key, one) else masked(one) for key, one in value.items()}
     if isinstance(value, list):
         return [masked(one) for one in value]
     if isinstance(value, int) and not isinstance(value, bool):
         shown = mask_numbers(str(value))
         return value if shown == str(value) else shown
     return value
+
+
+def _is_id(name: str, value: Any) -> bool:
+    return (name == "id" or name.endswith("_id")) and isinstance(value, str) and not value.startswith("+")
 
 
 def _segments(request: Request) -> int | None:

@@ -28,6 +28,7 @@ from dispatcher.findings import Finding, ok, problem, warning
 from dispatcher.privacy import one_line
 from dispatcher.settings import Settings
 from dispatcher.store import Calls
+from dispatcher.suspensions import Suspension, read
 
 T = TypeVar("T")
 
@@ -73,6 +74,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     owner: list[bytes | None] | None = None
     #: The accounts that workers have ever published.
     published: list[str] | None = None
+    #: What is suspended of them.
+    suspended: Sequence[Suspension] = ()
 
 
 def look(url: str) -> Seen:
@@ -91,7 +94,14 @@ def look(url: str) -> Seen:
             scripts=_allowed(lambda: asked.eval("return 1", 0)) == 1,
             owner=_allowed(lambda: asked.mget("d:mode", "d:hk")),
             published=None if names is None else sorted(name.decode() for name in names),
+            suspended=_allowed(lambda: _suspended(asked, names or [])) or (),
         )
+
+
+def _suspended(client: Any, names: Sequence[bytes]) -> list[Suspension]:
+    return [
+        read(name.decode(), raw) for name in sorted(names) for _, raw in sorted(client.hgetall(b"d:s:" + name).items())
+    ]
 
 
 def addresses(url: str) -> list[str]:
@@ -118,6 +128,8 @@ def judged(seen: Seen, settings: Settings) -> Iterator[Finding]:
     yield clock(seen.ahead)
     yield scripts(allowed=seen.scripts)
     yield owner(settings, seen.owner)
+    for one in seen.suspended:
+        yield problem(f"account.{one.provider}", f"account {one.provider}: {one.words}", one.way_out)
 
 
 # -- the connection ----------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ COMMON: Final = {
     "base_url": "Where requests go: scheme and host only.",
     "group_size": "Texts in one request at most; a lost answer makes them unknown together.",
     "concurrency": "Jobs that one worker process has in hand at once.",
-    "callback_token": "What the provider's callbacks must have in their URL, once there are any.",
+    "callback_token": "What the provider's callbacks have in their URL; made from the hash key unless set.",
 }
 
 

@@ -40,11 +40,16 @@ TOML: Final = "dispatcher.toml"
 #: What an account may be called: it names queues, and stands in histories.
 _ACCOUNT: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
-_SCHEMES: Final = {"redis_url": ("redis", "rediss", "unix"), "sandbox_url": ("http", "https")}
+_SCHEMES: Final = {
+    "redis_url": ("redis", "rediss", "unix"),
+    "sandbox_url": ("http", "https"),
+    "receiver_url": ("http", "https"),
+}
 _EXAMPLES: Final = {
     "redis_url": "redis://127.0.0.1:6379/0",
     "broker_url": "redis://127.0.0.1:6379/0",
     "sandbox_url": "http://127.0.0.1:8460",
+    "receiver_url": "https://callbacks.example.com",
 }
 
 #: The sandbox texts nobody, so its keys need not be secret; they are only there for everything to be sealed as usual.
@@ -74,6 +79,8 @@ class Settings(BaseSettings):
     sandbox: bool = False
     #: Where `dispatcher sandbox` listens, such as http://127.0.0.1:8460.
     sandbox_url: str = ""
+    #: Where providers reach `dispatcher receiver`, such as https://callbacks.example.com.
+    receiver_url: str = ""
     #: The folder of what `dispatcher demo` and `dispatcher up` start, from where a command is started.
     data: Path = Path(".dispatcher")
     #: What a job must survive; there is one answer so far: whatever Redis survives.
@@ -84,8 +91,12 @@ class Settings(BaseSettings):
     hash_key: SecretStr = SecretStr("")
     #: Signs callbacks, which this release does not make yet.
     callback_secret: SecretStr = SecretStr("")
-    #: Take card details for purchases; no provider of this release sells anything yet.
+    #: Take card details for purchases: sealed, and erased when the purchase is settled.
     allow_card_data: bool = False
+    #: What a person texts, and nothing beside it, to get no more texts; separated by commas.
+    stop_words: str = "STOP,STOPALL,UNSUBSCRIBE,CANCEL,END,QUIT,OPTOUT,REVOKE"
+    #: What they text to get them again.
+    start_words: str = "START,UNSTOP,YES"
     #: The accounts that workers send with, each by its name.
     providers: dict[str, dict[str, SecretStr]] = Field({}, repr=False)
 
@@ -95,6 +106,8 @@ class Settings(BaseSettings):
     idempotency_retention: float | None = Field(None, gt=0)
     #: Seconds that an event is kept.
     events_retention: float = Field(7 * 86400, gt=0)
+    #: Seconds that a receipt is waited for, and that what became of an unknown job is asked for.
+    receipts_within: float = Field(72 * 3600, gt=0)
     #: Seconds one HTTP call may take, connecting included.
     deadline: float = Field(30, gt=0)
     #: Seconds after which a worker that says nothing of a job it claimed is taken for dead.
@@ -105,6 +118,8 @@ class Settings(BaseSettings):
     sweep_every: float = Field(5, gt=0)
     #: Seconds between looks for jobs that are due.
     tick: float = Field(0.25, gt=0)
+    #: Seconds between looks at a suspended account, whether it is mended; ten times that for a missing permission.
+    probe_every: float = Field(60, gt=0)
     #: Seconds between a worker's heartbeats.
     heartbeat: float = Field(5, gt=0)
     #: Requests that one worker process has on the wire at most.
@@ -126,7 +141,7 @@ class Settings(BaseSettings):
         toml = TomlConfigSettingsSource(settings_cls)
         return init_settings, env_settings, _FileSource(settings_cls), toml, _RuntimeSource(settings_cls)
 
-    @field_validator("redis_url", "broker_url", "sandbox_url")
+    @field_validator("redis_url", "broker_url", "sandbox_url", "receiver_url")
     @classmethod
     def _is_url(cls, url: str, told: ValidationInfo) -> str:
         if url and not _well_formed(url, _SCHEMES.get(told.field_name or "", ())):
@@ -217,6 +232,25 @@ class Settings(BaseSettings):
                     f"DISPATCHER_{name} is not set and {what} carries a secret; "
                     "make one with `openssl rand -base64 32` and give the same to every process"
                 )
+
+    def require_hash_key(self, what: str) -> None:
+        """Raise `ConfigurationError` where `what` needs a hash key and there is none."""
+        if not self.hashed("hash key"):
+            raise ConfigurationError(
+                f"DISPATCHER_HASH_KEY is not set and {what} needs it; "
+                "make one with `openssl rand -base64 32` and give the same to every process"
+            )
+
+    def callback_token(self, account: str) -> str:
+        """Return what stands in the URL of an account's callbacks: its `CALLBACK_TOKEN`, or what the hash key makes.
+
+        Raises `ConfigurationError` where there is neither.
+        """
+        own = self.providers.get(account, {}).get("callback_token")
+        if own is not None and own.get_secret_value():
+            return own.get_secret_value()
+        self.require_hash_key("the URL of a callback")
+        return self.hashed("callback token", account)
 
     def account(self, name: str) -> dict[str, str]:
         """Return the settings of one account in clear, for its adapter alone."""

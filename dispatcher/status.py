@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from kombu.exceptions import KombuError
 
-from dispatcher import heartbeats
+from dispatcher import callbacks, heartbeats
 from dispatcher.accounts import Accounts
+from dispatcher.callbacks import Counted
 from dispatcher.errors import StoreUnavailable
 from dispatcher.heartbeats import WELL, Health, Worker
 from dispatcher.jobs import SCHEMA, moment
 from dispatcher.queues import both_queues, celery_app, depth
 from dispatcher.settings import Settings
 from dispatcher.states import State
-from dispatcher.store import JobStore
+from dispatcher.store import Calls, JobStore
+from dispatcher.suspensions import Suspension
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -65,6 +67,10 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     waiting_since: datetime | None
     #: Seconds since a worker last served it; None for never.
     unserved: float | None
+    #: What its provider told: how many callbacks wait to be read, and what came of the others.
+    callbacks: Counted = Counted()
+    #: What is held back of it until its operator mends something.
+    suspended: list[Suspension] = []
 
     @property
     def served(self) -> bool:
@@ -77,10 +83,12 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
         stuck = [one.node for one in self.workers if one.health == Health.STUCK]
         found = [f"{node} has free slots and takes nothing any more; restart it" for node in stuck]
         given_up = self.unserved is None or self.unserved > GIVEN_UP
-        if not self.served and (self.queued or not given_up):
-            waiting = f"{self.queued} jobs wait and " if self.queued else ""
+        if not self.served and (self.queued or self.callbacks.waiting or not given_up):
+            left = [(self.queued, "jobs"), (self.callbacks.waiting, "callbacks")]
+            waits = " and ".join(f"{count} {what}" for count, what in left if count)
+            waiting = f"{waits} wait and " if waits else ""
             found.append(f"{waiting}no worker serves it; start one: dispatcher worker {self.name}")
-        return found
+        return found + [f"{one.words}; {one.way_out}" for one in self.suspended]
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +99,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     redis: Server
     broker: Server
     accounts: list[AccountStatus] = []
+    #: Callbacks that were set aside, since they cannot be read.
+    aside: int = 0
 
     @property
     def problems(self) -> list[str]:
@@ -98,6 +108,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         found = list(dict.fromkeys(one.problem for one in (self.redis, self.broker) if one.problem))
         if not self.redis.problem and not self.accounts:
             found.append("no worker has ever served this Redis; start one: dispatcher worker NAME")
+        if self.aside:
+            found.append(
+                f"{self.aside} callbacks were set aside, since their adapter cannot read them; once it is mended: "
+                "dispatcher receiver --again"
+            )
         return found + [f"{one.name}: {problem}" for one in self.accounts for problem in one.problems]
 
 
@@ -138,12 +153,14 @@ class _Look:
             found = heartbeats.read(self._store)
             published = Accounts(self._store, self._settings).published()
             served = self._served()
-            work = {name: self._work(name) for name in {*published, *served, *self._with_jobs()}}
+            told, aside = callbacks.counted(self._store)
+            work = {name: self._work(name) for name in {*published, *served, *told, *self._with_jobs()}}
+            _, suspended = self._store.run(Calls(self._settings).suspended([*work]))
         except StoreUnavailable as error:
             broker = Server(address=self._broker_address(), problem="" if self._settings.broker_url else str(error))
             return Status(at=datetime.now(UTC), redis=Server(address=address, problem=str(error)), broker=broker)
         # An account that nobody ever served and that has no work any more was a producer's idea.
-        names = sorted(name for name in work if name in published or name in served or work[name]["queued"])
+        names = sorted(name for name in work if name in {*published, *served, *told} or work[name]["queued"])
         broker, depths = self._broker([queue for name in names for queue in both_queues(name)])
         accounts = [
             AccountStatus(
@@ -152,12 +169,14 @@ class _Look:
                 sandbox=name in published and published[name].sandbox,
                 workers=[_worker(one, now) for one in found if name in one.accounts],
                 queues={queue: depths.get(queue) for queue in both_queues(name)},
+                suspended=[one for one in suspended if one.provider == name],
+                callbacks=told.get(name, Counted()),
                 unserved=(now - served[name]) / 1000 if name in served else None,
                 **work[name],
             )
             for name in names
         ]
-        return Status(at=moment(now), redis=redis, broker=broker, accounts=accounts)
+        return Status(at=moment(now), redis=redis, broker=broker, accounts=accounts, aside=aside)
 
     def _redis(self) -> Server:
         with self._store.errors():

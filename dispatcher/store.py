@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
@@ -26,8 +26,11 @@ from redis.retry import Retry
 from dispatcher.errors import ConfigurationError, IdempotencyConflict, InvalidRequest, NotFound, StoreUnavailable
 from dispatcher.jobs import SCHEMA
 from dispatcher.states import SETTLED, State, lua_tables
+from dispatcher.suspensions import OPERATION, Suspension
+from dispatcher.suspensions import read as read_suspension
 
 if TYPE_CHECKING:
+    from dispatcher.outcomes import Failure
     from dispatcher.records import Record
     from dispatcher.settings import Settings
 
@@ -39,6 +42,13 @@ _CONNECTIONS: Final = 64
 #: Times that a command is repeated when its connection broke. Every script bears that: it knows its own call again,
 #: or losing its answer costs no more than a little time. The library's default of more, with pauses, would hold up all.
 _REPEATS: Final = 1
+
+#: Milliseconds between two looks at what became of a job: doubling from the first to the second.
+_BETWEEN_LOOKS: Final = 10_000
+_LONGEST_LOOK: Final = 3 * 3600 * 1000
+
+#: Times longer that a missing permission is left alone than an account: a job is tried on it.
+_PERMISSIONS: Final = 10
 
 #: Jobs that one call carries at most: a script holds the server up for about a millisecond then.
 MOST: Final = 500
@@ -65,10 +75,14 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Created(msgspec.Struct, frozen=True):
-    """When jobs were written, in milliseconds since 1970 on Redis' clock, and their ids."""
+    """When jobs were written, in milliseconds since 1970 on Redis' clock, and their ids.
+
+    Those in `refused` failed at once: the person wants no more texts.
+    """
 
     at: int
     ids: list[str]
+    refused: list[str] = []
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -103,11 +117,35 @@ class Advance(msgspec.Struct, frozen=True, kw_only=True):
     tried: str = ""
     #: Seconds that a verification's code lives from this move on.
     code_ttl: float | None = None
+    #: What its receipt is found by, as in `Word`; empty where none is expected. Seconds until it is asked for.
+    receipt: str = ""
+    look: float = 0
     fields: Mapping[str, bytes | str | int] = {}
 
     def __repr__(self) -> str:
         """Leave the fields out: they may hold a result."""
         return f"Advance({self.id} to {self.state})"
+
+
+class Word(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider told of a job afterwards, found by the job's id or by the hash of the provider's reference.
+
+    `state` None decides nothing and is noted only; of `parts` all must be delivered, and one that failed is enough.
+    """
+
+    provider: str
+    own: str = ""
+    #: `Settings.keyed("receipt", account, reference, number)`.
+    key: str = ""
+    state: State | None
+    detail: str
+    fields: Mapping[str, bytes | str | int] = {}
+    part: int = 1
+    parts: int = 1
+
+    def __repr__(self) -> str:
+        """Leave the fields out: they may hold a result."""
+        return f"Word({self.own or self.key} {self.state})"
 
 
 class BatchState(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +194,8 @@ class Calls:
         self._events_kept = int(settings.events_retention * 1000)
         self._lease = int(settings.lease * 1000)
         self._lost_after = int(settings.lost_after * 1000)
+        self._probe_every = int(settings.probe_every * 1000)
+        self._receipts_within = int(settings.receipts_within * 1000)
         self._mode = "sandbox" if settings.sandbox else "live"
         #: Tells one hash key from another, and nothing else of it.
         self._hash_key = settings.hashed("hash key")
@@ -180,6 +220,7 @@ class Calls:
             arguments += (
                 *(one.id, one.public, one.private, _or_empty(one.due), _or_empty(one.valid_for)),
                 *(one.number, one.idempotency, one.fingerprint, _or_empty(one.code_ttl)),
+                *(one.card, "1" if one.texts else ""),
             )
         return Call(script("create"), arguments, lambda answer: self._read_created(answer, batch))
 
@@ -206,19 +247,27 @@ class Calls:
         """Give back what `token` took and did not claim; answers what that was."""
         return Call(script("release"), [token, *ids], _decoded)
 
-    def claim(self, token: str, jobs: Sequence[tuple[str, str]]) -> Call[list[str | None]]:
-        """Claim jobs that `token` took, each with whether it may be repeated: "never", "once" or "always".
+    def claim(
+        self,
+        token: str,
+        jobs: Sequence[tuple[str, str, Mapping[str, bytes | str]]],
+        numbers: Mapping[str, str] | None = None,
+    ) -> Call[list[str | None]]:
+        """Claim jobs that `token` took: each its id, whether it may be repeated, and fields to set with the claim.
 
-        Answers for each job None where it is ours, else the state it is in.
+        It may be repeated "never", "once" or "always"; `numbers` has by job the hash of the number that it texts, whom
+        nobody texts who wants no more. Answers for each None where it is ours, else the state it is in.
         """
         arguments: list[bytes | str | float] = [token, self._lease, self._keep]
-        for job in jobs:
-            arguments += job
+        for id_, repeat, fields in jobs:
+            arguments += (id_, repeat, (numbers or {}).get(id_, ""), len(fields))
+            for pair in fields.items():
+                arguments += pair
         return Call(script("claim"), arguments, lambda answer: [_state(one) for one in answer])
 
     def advance(self, moves: Sequence[Advance]) -> Call[list[str]]:
         """Write what became of jobs; answers the state of each, "" where the move was refused."""
-        arguments: list[bytes | str | float] = [self._keep]
+        arguments: list[bytes | str | float] = [self._keep, self._receipts_within]
         for one in moves:
             code_ttl = "" if one.code_ttl is None else int(one.code_ttl * 1000)
             arguments += (
@@ -230,11 +279,43 @@ class Calls:
                 int(one.delay * 1000),
                 one.tried,
                 code_ttl,
+                one.receipt,
+                int(one.look * 1000),
             )
             arguments.append(len(one.fields))
             for pair in one.fields.items():
                 arguments += pair
         return Call(script("advance"), arguments, _decoded)
+
+    def receipts(self, words: Sequence[Word]) -> Call[list[str]]:
+        """Take in what providers told of jobs afterwards; answers for each "moved", "late" or "early".
+
+        *Late* is what changes nothing, since it was told before or leads back; *early* what waits for its job's own
+        answer, which tells the reference.
+        """
+        arguments: list[bytes | str | float] = [self._keep, self._receipts_within]
+        for one in words:
+            arguments += (one.provider, one.own, one.key, one.state or "", one.detail, one.part, one.parts)
+            arguments.append(len(one.fields))
+            for pair in one.fields.items():
+                arguments += pair
+        return Call(script("receipts"), arguments, _decoded)
+
+    def follow(self, provider: str, *, sent: bool, unknown: bool, most: int) -> Call[list[list[bytes]]]:
+        """Take the jobs of `provider` whose fate it is time to ask for; `records.followed` reads each.
+
+        `sent` and `unknown` say which of them it can be asked about. Those whose time is over are given up.
+        """
+        asked = ["1" if one else "" for one in (sent, unknown)]
+        arguments: list[bytes | str | float] = [
+            provider,
+            *asked,
+            self._receipts_within,
+            _BETWEEN_LOOKS,
+            _LONGEST_LOOK,
+            most,
+        ]
+        return Call(script("follow"), arguments, list)
 
     def due(self, queue: str, most: int = MOST) -> Call[list[str]]:
         """Take the jobs of `queue` whose time has come into its outbox; the caller publishes them."""
@@ -248,6 +329,63 @@ class Calls:
         """End dead workers' leases, expire what was not sent in time, trim; answers how many of the first two."""
         arguments = [self._keep, self._events_kept, self._lost_after, most]
         return Call(script("sweep"), arguments, lambda answer: (int(answer[0]), int(answer[1])))
+
+    def suspend(
+        self, account: str, scope: str, failure: Failure, operations: Iterable[str]
+    ) -> Call[tuple[bool, Suspension]]:
+        """Suspend `operations` of an account, all where there is none; answers whether that is new, and how it is.
+
+        The failure's words are masked by the caller.
+        """
+        words = (failure.kind, failure.code, failure.message, " ".join(sorted(operations)))
+        arguments: list[bytes | str | float] = [account, scope, self._until_probe(scope), *words]
+        return Call(script("suspend"), arguments, lambda answer: (answer[0] == 1, read_suspension(account, answer[1])))
+
+    def resume(self, account: str, scopes: Iterable[str] = ()) -> Call[list[Suspension]]:
+        """Lift what is suspended of an account, all where no scope is named; answers what that was."""
+        return Call(
+            script("resume"), [account, *scopes], lambda answer: [read_suspension(account, one) for one in answer]
+        )
+
+    def suspended(self, accounts: Sequence[str]) -> Call[tuple[int, list[Suspension]]]:
+        """Answer the moment, in ms since 1970 on Redis' clock, and what is suspended of these accounts then."""
+
+        def read(answer: list[Any]) -> tuple[int, list[Suspension]]:
+            found = [
+                read_suspension(account, one)
+                for account, some in zip(accounts, answer[1:], strict=True)
+                for one in some
+            ]
+            return int(answer[0]), sorted(found, key=lambda one: (one.provider, one.scope))
+
+        return Call(script("suspended"), list(accounts), read)
+
+    def probe(
+        self, account: str, scope: str, *, soonest: float | None = None, at_any_time: bool = False, left: str = ""
+    ) -> Call[bool]:
+        """Claim the look at a suspension whose time has come; answers whether it is the caller's to make.
+
+        The next one is due `soonest` seconds from now at the earliest, usually as the settings say. `at_any_time` does
+        so before its time, too; `left` notes what the account has.
+        """
+        usual = self._until_probe(scope)
+        until = usual if soonest is None else min(usual, int(soonest * 1000))
+        arguments: list[bytes | str | float] = [account, scope, until, "1" if at_any_time else "", left]
+        return Call(script("probe"), arguments, lambda answer: bool(answer == 1))
+
+    def free(
+        self, queue: str, cursor: str, operations: Iterable[str] = (), *, one: bool = False, most: int = MOST
+    ) -> Call[tuple[str, list[str]]]:
+        """Let jobs of `queue` go on that wait for a suspension of `operations`, all where there is none.
+
+        A portion at a time, from cursor "0" until it answers that cursor again; beside it the ids. `one` takes a
+        single job, which the caller executes.
+        """
+        arguments: list[bytes | str | float] = [queue, cursor, most, " ".join(operations), "1" if one else ""]
+        return Call(script("free"), arguments, lambda answer: (_text(answer[0]), _decoded(answer[1])))
+
+    def _until_probe(self, scope: str) -> int:
+        return self._probe_every * (_PERMISSIONS if scope.startswith(OPERATION) else 1)
 
     def check(self, id_: str, code_hash: str, tries: int) -> Call[tuple[int, str]]:
         """Judge a code; answers what `check.lua` says and the verification's status."""
@@ -264,7 +402,7 @@ class Calls:
         if verdict == b"CANCELLED":
             raise InvalidRequest("batch_id", "was cancelled and takes no more messages; use another batch_id", batch)
         self._refuse_stranger(answer)
-        return Created(int(rest[0]), _decoded(rest[1:]))
+        return Created(int(rest[0]), _decoded(rest[1:-1]), _decoded(rest[-1]))
 
     def _refuse_stranger(self, answer: list[Any]) -> None:
         if answer[0] == b"MODE":
@@ -416,6 +554,10 @@ def call_name() -> str:
 
 def _or_empty(value: int | None) -> str | int:
     return "" if value is None else value
+
+
+def _text(answer: bytes | int) -> str:
+    return answer.decode() if isinstance(answer, bytes) else str(answer)
 
 
 def _decoded(answer: list[bytes]) -> list[str]:

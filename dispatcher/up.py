@@ -21,7 +21,7 @@ from dispatcher import processes
 from dispatcher.embedded import DataFolder, EmbeddedServer, free_port
 from dispatcher.errors import ConfigurationError, DispatcherError
 from dispatcher.heartbeats import serving
-from dispatcher.processes import SANDBOX_PORT, here
+from dispatcher.processes import RECEIVER_PORT, SANDBOX_PORT, here
 from dispatcher.settings import PREFIX, Settings, load
 from dispatcher.status import workers
 from dispatcher.supervisor import Program, Supervisor
@@ -111,6 +111,7 @@ class _Plan:
                 "DISPATCHER_SANDBOX=1 to try things out"
             )
         self._flower_port = _flower_port()
+        self._receiver_port = free_port(RECEIVER_PORT)
         #: What other commands need to know, as settings.
         self.told: dict[str, Any] = {"sandbox": "1"} if settings.sandbox else {}
         foundations: list[Program] = []
@@ -120,14 +121,23 @@ class _Plan:
             foundations.append(self._server(settings, folder))
         if settings.sandbox:
             foundations += self._sandbox(settings)
+        if not settings.receiver_url:
+            self.told["receiver_url"] = f"http://127.0.0.1:{self._receiver_port}"
         self._settings = load(**self.told)
         # Refused here and once, not by each process again and again.
         adapters(self._settings, self._accounts)
-        self.programs = [*foundations, *self._workers(), self._program("flower", processes.FLOWER)]
+        self.programs = [
+            *foundations,
+            *self._workers(),
+            *self._receiver(),
+            self._program("flower", processes.FLOWER),
+        ]
 
     def missing(self) -> str:
         """Say what is not there yet: Redis, the worker of an account, Flower; "" for nothing."""
         why = self._unserved()
+        if not why and self._receives and not _listens(self._receiver_port):
+            why = "the receiver does not answer"
         return why or ("" if _listens(self._flower_port) else "Flower does not answer")
 
     def _unserved(self) -> str:
@@ -144,6 +154,10 @@ class _Plan:
         yield f"  Redis    {self._settings.redis_shown}"
         taken = "" if self._flower_port == FLOWER_PORT else f" ({FLOWER_PORT} is taken)"
         yield f"  Flower   http://127.0.0.1:{self._flower_port}{taken}"
+        if self._receives:
+            yield f"  receiver http://127.0.0.1:{self._receiver_port} (its URLs: dispatcher receiver --urls)"
+        else:
+            yield "  receiver none, since DISPATCHER_HASH_KEY is not set: receipts and replies reach nobody"
         if self._settings.sandbox:
             yield f"  sandbox  {self._settings.sandbox_url}"
         yield "  other commands find it from this folder: dispatcher status, dispatcher send ..."
@@ -173,6 +187,15 @@ class _Plan:
             # It plays already, here or elsewhere.
             return []
         return [msgspec.structs.replace(self._program("sandbox", processes.SANDBOX), foundation=True)]
+
+    @property
+    def _receives(self) -> bool:
+        return bool(self._settings.hashed("receiver"))
+
+    def _receiver(self) -> list[Program]:
+        if not self._receives:
+            return []
+        return [self._program("receiver", f"{processes.RECEIVER} --port {self._receiver_port}")]
 
     def _workers(self) -> list[Program]:
         programs = [

@@ -28,13 +28,16 @@ from dispatcher.jobs import Lane
 from dispatcher.queues import (
     BEAT,
     EXECUTE,
+    RECEIVE,
     beat_queue,
     celery_app,
     is_beat,
     is_high,
+    is_receipts,
     node_name,
     provider_of,
     queue_name,
+    receipts_queue,
 )
 from dispatcher.settings import load
 from workers.adapters import adapters, configured
@@ -88,6 +91,13 @@ def execute(self: Any, ids: list[str]) -> str:
     here = runtime()
     queue = (self.request.delivery_info or {}).get("routing_key") or ""
     return here.run(here.execution.execute(ids, queue))
+
+
+@app.task(name=RECEIVE)
+def receive(ids: list[str]) -> str:
+    """Read what providers told us, by the callbacks' ids; the result is a short word for Flower."""
+    here = runtime()
+    return here.run(here.reader.read(ids))
 
 
 @app.task(name=BEAT, bind=True, send_events=False)
@@ -159,6 +169,9 @@ def keep_to_itself(sender: Any = None, **_: Any) -> None:
 def codes_first(instance: Any = None, **_: Any) -> None:
     """Consume each account's high queue too, though only the other was named, and all of these before any other.
 
+    Between them stand the accounts' callbacks: behind a backlog a person's STOP would wait until it was sent, and
+    receipts come no faster than texts go.
+
     In front of them all stands the worker's own queue, with one message every few seconds, so that a backlog does not
     make it look dead.
     """
@@ -167,7 +180,9 @@ def codes_first(instance: Any = None, **_: Any) -> None:
     high = [queue_name(name, Lane.HIGH) for name in _served(asked)]
     own = beat_queue(instance.hostname)
     queues.add(own)
-    queues.select([own.name, *high, *(queue for queue in asked if not is_high(queue))])
+    receipts = [receipts_queue(name) for name in _served(asked)]
+    usual = (queue for queue in asked if not (is_high(queue) or is_receipts(queue)))
+    queues.select([own.name, *high, *receipts, *usual])
     for name in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).addFilter(_no_beat)
 

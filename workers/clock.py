@@ -10,11 +10,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from dispatcher.callbacks import CallbackCalls
 from dispatcher.errors import StoreUnavailable
-from dispatcher.queues import both_queues
-from dispatcher.store import MOST, AsyncJobStore, Calls, unavailable
+from dispatcher.queues import both_queues, receipts_queue
+from dispatcher.store import MOST, AsyncJobStore, Call, Calls, unavailable
 
 if TYPE_CHECKING:
     from dispatcher.settings import Settings
@@ -31,13 +35,19 @@ class Clock:
         store: AsyncJobStore,
         publish: Callable[[str, list[str]], Awaitable[None]],
         empty: Callable[[str], Awaitable[bool]],
+        look: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`publish(queue, ids)` puts a message on the broker; `empty(queue)` says whether there is none."""
+        """`publish(queue, ids)` puts a message on the broker; `empty(queue)` says whether there is none.
+
+        `look` looks after what is suspended, with every tick.
+        """
         self._settings = settings
         self._store = store
         self._publish = publish
         self._empty = empty
+        self._look = look
         self._calls = Calls(settings)
+        self._callbacks = CallbackCalls(settings)
 
     async def run(self) -> None:
         """Tick until cancelled, whatever happens to Redis or the broker meanwhile."""
@@ -59,6 +69,11 @@ class Clock:
     async def tick(self) -> int:
         """Publish the jobs that are due; return how many."""
         released = 0
+        if self._look is not None:
+            try:
+                await self._look()
+            except msgspec.MsgspecError as error:
+                log.error("what is suspended cannot be read: %s", error.__class__.__name__)  # noqa: TRY400 - a traceback could show values
         for queue in await self._queues():
             while due := await self._store.run(self._calls.due(queue)):
                 await self._publish(queue, due)
@@ -74,17 +89,20 @@ class Clock:
             if max(done) < MOST:
                 break
         for queue in await self._queues():
-            await self._find_lost(queue)
+            await self._find_lost(queue, f"d:o:{queue}", partial(self._calls.lost, queue))
+        for account in await self._store.run(self._callbacks.sweep()):
+            queue = receipts_queue(account)
+            await self._find_lost(queue, f"d:co:{account}", partial(self._callbacks.lost, account))
 
-    async def _find_lost(self, queue: str) -> None:
+    async def _find_lost(self, queue: str, outbox: str, lost_of: Callable[..., Call[list[str]]]) -> None:
         """Publish again what of a queue is lost; the broker is asked only where a message is late at all."""
         with unavailable(self._settings.redis_shown):
             now, _ = await self._store.redis.time()
-            late = await self._store.redis.zcount(f"d:o:{queue}", "-inf", (now - self._settings.lost_after) * 1000)
+            late = await self._store.redis.zcount(outbox, "-inf", (now - self._settings.lost_after) * 1000)
         if not late:
             return
         empty = await self._empty(queue)
-        while lost := await self._store.run(self._calls.lost(queue, empty=empty)):
+        while lost := await self._store.run(lost_of(empty=empty)):
             log.warning("%d messages of %s were lost and are published again", len(lost), queue)
             await self._publish(queue, lost)
             if len(lost) < MOST:

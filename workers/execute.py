@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -30,9 +31,11 @@ from dispatcher.settings import Settings
 from dispatcher.states import State
 from dispatcher.store import Advance, Call, Calls, Taken, call_name
 from workers import loops, policy
-from workers.lanes import Places
+from workers.adapters import receipt_key
+from workers.lanes import Places, Turns
 from workers.limits import GOOD_FOR, Later, Limiter
 from workers.providers.base import Adapter, Group, Plan, Request, Response
+from workers.suspensions import Suspensions
 
 log = logging.getLogger("dispatcher.worker")
 
@@ -41,7 +44,11 @@ T = TypeVar("T")
 #: Seconds until another worker may have what this one cannot read or does not serve.
 _ELSEWHERE: Final = 60.0
 
-_MENDED_BY_OPERATOR: Final = frozenset({FailureKind.UNAUTHORIZED, FailureKind.INSUFFICIENT_FUNDS})
+#: Digits of a one-time code that we make.
+_CODE_DIGITS: Final = 6
+
+#: Seconds until a receipt is asked for, by how the provider tells: one that pushes them is given time to.
+_FIRST_LOOK: Final = {"poll": 30.0, "push and poll": 300.0}
 
 _UNREAD: Final = Failure(kind=FailureKind.AMBIGUOUS, code="unread", message="the answer could not be read")
 
@@ -81,6 +88,7 @@ class Execution:
         *,
         publish: Callable[[str, list[str]], Awaitable[None]],
         chance: Callable[[], float] = random.random,
+        make_code: Callable[[], str] = lambda: f"{secrets.randbelow(10**_CODE_DIGITS):0{_CODE_DIGITS}}",
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,15 +100,15 @@ class Execution:
         self._transport = transport
         self._publish = publish
         self._chance = chance
+        self._make_code = make_code
         self._sleep = sleep
         self._clock = clock
         self._calls = Calls(settings)
         self._sealer = settings.sealer()
-        self._suspensions = Suspensions(clock)
-        kept = max(1, settings.connections // 8)
+        self.suspensions = Suspensions(settings, adapters, store, sleep=sleep, clock=clock)
         #: Requests on the wire, and jobs in our hands: no more than are soon sent, so that none is held for long.
-        self._connections = Places(settings.connections, kept)
-        self._room = Places(2 * settings.connections, 2 * kept)
+        self.turns = Turns(settings.connections, {name: one.at_once for name, one in adapters.items()})
+        self._room = Places(2 * settings.connections, max(1, settings.connections // 4))
         self._alone = asyncio.Lock()
         self._stopping = False
 
@@ -116,6 +124,20 @@ class Execution:
                 return summary([State.QUEUED] * len(ids))
             words, suspects = await self._taken(ids)
             return summary(words + await self._suspects(suspects))
+
+    async def ask(self, job: Work) -> Outcome | None:
+        """Make the request of a read that is nobody's job, within the limits; None where it has to wait."""
+        plan = self._plan([job])
+        if job.id in plan.refused:
+            return plan.refused[job.id]
+        (group,) = plan.groups
+        async with self.turns.take(job.provider):
+            if await self._permit(group):
+                return None
+            outcome = self._read(await self._transport.send(group.request), group)[job.id]
+        self.suspensions.learn(job, outcome)
+        await self.suspensions.save()
+        return outcome
 
     async def _taken(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
         """Take jobs and bring them to an end; answer a word for each, and the suspects that were left."""
@@ -165,19 +187,25 @@ class Execution:
         return [await self._refuse(job.id, failure) for job in group.jobs]
 
     async def _request(self, hand: Hand, group: Group) -> list[str]:
-        """Take one request along the road: permit, claim, send, outcomes."""
-        async with self._connections.take(high=group.jobs[0].lane == Lane.HIGH):
+        """Take one request along the road: baseline, permit, claim, send, outcomes."""
+        account, high = group.jobs[0].provider, group.jobs[0].lane == Lane.HIGH
+        await self.suspensions.fresh()
+        async with self.turns.take(account, high=high), self.suspensions.trial(account):
             if self._stopping:
                 hand.back.extend(group.jobs)
                 return []
+            baseline = await self._baseline(group)
             later = await self._permit(group)
             if later is not None:
-                return await self._park([job.id for job in group.jobs], later.reason, later.delay)
-            claimed, words = await self._claim(hand.token, group)
+                why = self._why(group) if later.reason == "suspended" else ""
+                return await self._park([job.id for job in group.jobs], later.reason, later.delay, why)
+            claimed, words = await self._claim(hand.token, group, baseline)
             if claimed is None:
                 return words
-            answer = await self._transport.send(claimed.request)
-        return words + await self._write(hand.token, claimed.jobs, self._read(answer, claimed))
+            outcomes = self._read(await self._transport.send(claimed.request), claimed)
+            for job in claimed.jobs:
+                self.suspensions.learn(job, outcomes[job.id])
+        return words + await self._write(hand.token, claimed.jobs, outcomes)
 
     # -- the steps, in order -----------------------------------------------------------------------------------------
 
@@ -193,16 +221,25 @@ class Execution:
         id_ = raw[0].decode()
         try:
             job = records.work(raw, self._sealer)
+            ours = job.operation == "verify" and self._makes_codes(job.provider)
+            if ours:
+                self._settings.require_secrets("a code of ours")
         except ConfigurationError as error:
             log.error("%s", error)  # noqa: TRY400 - the setting is at fault, a traceback would not say more
-            return await self._park([id_], "worker", _ELSEWHERE, "waits for a worker with its DISPATCHER_SECRET_KEY")
+            return await self._park([id_], "worker", _ELSEWHERE, "waits for a worker with its keys")
         except (msgspec.MsgspecError, InvalidRequest) as error:
             return [await self._refuse(id_, _internal(f"its record cannot be read: {error.__class__.__name__}"))]
         if job.provider not in self._adapters:
             log.error("job %s is for %s, which this worker does not serve", job.id, job.provider)
             return await self._park([id_], "worker", _ELSEWHERE, f"waits for a worker that serves {job.provider}")
+        if ours:
+            # An attempt before this one may have made it: then that is the one which may be on the phone.
+            job = msgspec.structs.replace(job, code=job.code or self._make_code())
         hand.jobs.append(job)
         return []
+
+    def _makes_codes(self, account: str) -> bool:
+        return account in self._adapters and self._adapters[account].capabilities.verification == "ours"
 
     def _plan(self, jobs: Sequence[Work]) -> Plan:
         """Let the adapters group the jobs into requests; a job that breaks its adapter breaks no other."""
@@ -224,9 +261,8 @@ class Execution:
 
     async def _permit(self, group: Group) -> Later | None:
         """Wait for a permit that is near; answer when to come back where it is not."""
-        suspended = self._suspensions.left(group)
-        if suspended:
-            return Later(suspended, "suspended")
+        if self.suspensions.held(group):
+            return Later(policy.SUSPENDED, "suspended")
         while True:
             asked = self._clock()
             grant = await self._limiter.acquire(group.jobs[0].provider, group)
@@ -238,13 +274,40 @@ class Execution:
                 return None
             # The process slept through its slot: using it now would put two slots into one window.
 
-    async def _claim(self, token: str, group: Group) -> tuple[Group | None, list[str]]:
+    def _why(self, group: Group) -> str:
+        """Say what holds a request back, in the words of the one that met it."""
+        held = self.suspensions.held(group)
+        if held is None:
+            return ""
+        return f"{_told(Failure(kind=held.kind, code=held.code, message=held.message))}; waits until that is mended"
+
+    async def _baseline(self, group: Group) -> str:
+        """Read what an operation is about to change, so that a lost answer can be judged by it; "" where nothing can.
+
+        It is no reason not to go on when that cannot be read: the end is then judged without.
+        """
+        job = group.jobs[0]
+        adapter = self._adapters[job.provider]
+        request = adapter.before(job)
+        if request is None or await self._permit(Group(request=request, jobs=group.jobs, cost={"get": 1})):
+            return ""
+        answer = await self._transport.send(request)
+        remembered = answer if isinstance(answer, Failure) else adapter.remember(answer, job)
+        if not isinstance(remembered, Failure):
+            return remembered
+        # A wrong password is met here first: then the permit that follows is refused.
+        self.suspensions.learn(job, remembered)
+        await self.suspensions.save()
+        return ""
+
+    async def _claim(self, token: str, group: Group, baseline: str) -> tuple[Group | None, list[str]]:
         """Make the intent durable; answer the request for what is ours, and the states of what is not any more."""
         adapter = self._adapters[group.jobs[0].provider]
-        wanted = [(job.id, adapter.repeat(job)) for job in group.jobs]
+        wanted = [(job.id, adapter.repeat(job), self._intent(job, baseline)) for job in group.jobs]
+        numbers = {job.id: self._settings.hashed("number", job.to) for job in group.jobs if job.text}
         asked = self._clock()
         try:
-            states = await self._store.run(self._calls.claim(token, wanted))
+            states = await self._store.run(self._calls.claim(token, wanted, numbers))
         except StoreUnavailable:
             await self._unclaim(token, group.jobs)
             raise
@@ -259,6 +322,16 @@ class Execution:
         if len(rebuilt) != 1 or len(rebuilt[0].jobs) != len(ours):
             return None, words + await self._unclaim(token, ours)
         return rebuilt[0], words
+
+    def _intent(self, job: Work, baseline: str) -> dict[str, bytes | str]:
+        """Return what is written with the claim: the code that is about to be sent, and what was read before."""
+        fields: dict[str, bytes | str] = {}
+        if job.code:
+            fields["vh"] = self._settings.hashed("code", job.id, job.code)
+            fields["vx"] = self._sealer.seal(job.code.encode(), job.id)
+        if baseline:
+            fields["vb"] = self._sealer.seal(baseline.encode(), job.id)
+        return fields
 
     def _read(self, answer: Response | Failure, group: Group) -> dict[str, Outcome]:
         """Read the answer as an outcome for each job; one that the adapter cannot read may have been a success."""
@@ -275,10 +348,11 @@ class Execution:
     async def _write(self, token: str, jobs: Sequence[Work], outcomes: Mapping[str, Outcome]) -> list[str]:
         """Write what became of them in one call, however long Redis takes to come back."""
         moves = [self._move(job, token, outcomes[job.id]) for job in jobs]
+        # First what they wait for, so that they are let go with it.
+        await self.suspensions.save()
         states = await self._persist(self._calls.advance(moves))
         for job in jobs:
             outcome = outcomes[job.id]
-            self._suspensions.learn(job, outcome)
             if isinstance(outcome, Checked):
                 await self._persist(self._calls.judged(outcome.verification, outcome.status))
         return list(map(_word, moves, states))
@@ -390,6 +464,7 @@ class Execution:
         receipts = self._adapters[job.provider].capabilities.receipts
         code_hash = self._settings.hashed("code", job.id, outcome.code) if outcome.code else ""
         receipt = "none" if receipts == "none" else "expected"
+        found_by = receipt_key(self._settings, self._adapters[job.provider], outcome.ref, job.to)
         return Advance(
             id=job.id,
             guard=token,
@@ -397,6 +472,8 @@ class Execution:
             detail="accepted by the provider",
             tried=f"accepted {one_line(outcome.ref)}",
             code_ttl=job.code_ttl,
+            receipt="" if receipts == "none" else found_by,
+            look=_FIRST_LOOK.get(receipts, 0.0),
             fields=_known(m=outcome.ref, c=outcome.price, y=receipt, vh=code_hash),
         )
 
@@ -408,7 +485,8 @@ class Execution:
         if isinstance(decision, policy.Retry):
             detail += f"; attempt {job.attempts + 2} in {decision.delay:.1f} s"
         elif isinstance(decision, policy.Wait):
-            detail += f"; waits {decision.delay:.1f} s, no attempt spent"
+            waits = "until that is mended" if decision.reason == "suspended" else f"{decision.delay:.1f} s"
+            detail += f"; waits {waits}, no attempt spent"
             fields["a"] = job.attempts
         if failure.kind == FailureKind.AMBIGUOUS:
             fields["i"] = 1
@@ -422,33 +500,6 @@ class Execution:
             tried=f"{failure.kind} ",
             fields=fields,
         )
-
-
-class Suspensions:
-    """What an account cannot do until its operator mends it, as this process met it: one job a minute finds out."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        """`clock` tells seconds."""
-        self._clock = clock
-        self._until: dict[tuple[str, str], float] = {}
-
-    def left(self, group: Group) -> float:
-        """Return the seconds that `group` must wait, 0 for none; the first to come afterwards is the one that asks."""
-        what = group.jobs[0].provider, group.jobs[0].operation
-        if what not in self._until:
-            return 0
-        left = self._until[what] - self._clock()
-        if left <= 0:
-            self._until[what] = self._clock() + policy.SUSPENDED
-        return max(0, left)
-
-    def learn(self, job: Work, outcome: Outcome) -> None:
-        """Begin a suspension, or lift it."""
-        what = job.provider, job.operation
-        if isinstance(outcome, Failure) and outcome.kind in _MENDED_BY_OPERATOR:
-            self._until[what] = self._clock() + policy.SUSPENDED
-        elif not isinstance(outcome, Failure):
-            self._until.pop(what, None)
 
 
 def summary(words: Sequence[str]) -> str:
@@ -470,7 +521,7 @@ def _known(**fields: bytes | str) -> dict[str, bytes | str | int]:
 
 
 def _told(failure: Failure) -> str:
-    return records.line(f"{failure.kind} {failure.code}: {failure.message}")
+    return records.line(failure.words)
 
 
 def _internal(message: str) -> Failure:

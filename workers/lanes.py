@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 
 class Places:
@@ -55,3 +55,21 @@ class Places:
                 if not place.done():
                     self._free -= number
                     place.set_result(None)
+
+
+class Turns:
+    """The connections of a process, and of those the few that a provider may take at once."""
+
+    def __init__(self, connections: int, at_once: Mapping[str, int | None]) -> None:
+        """Have `connections`, an eighth of them kept for the high lane; `at_once` by account, None for no limit."""
+        self._connections = Places(connections, max(1, connections // 8))
+        self._few = {account: Places(most, 0) for account, most in at_once.items() if most}
+
+    @asynccontextmanager
+    async def take(self, account: str, *, high: bool = False) -> AsyncIterator[None]:
+        """Hold a connection for one request of `account`."""
+        async with AsyncExitStack() as held:
+            if account in self._few:
+                await held.enter_async_context(self._few[account].take(high=high))
+            await held.enter_async_context(self._connections.take(high=high))
+            yield

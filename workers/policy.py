@@ -61,8 +61,8 @@ _PATIENCE: Final = {
     Category.PROMOTIONAL: (30.0, 1800.0),
 }
 
-#: Seconds before another look at an account that its operator must mend.
-SUSPENDED: Final = 60.0
+#: Seconds that a job waits at most for what its operator must mend; it is let go as soon as that is noticed.
+SUSPENDED: Final = 600.0
 
 #: Seconds to hold back where a provider says "too fast" and not for how long.
 _THROTTLED: Final = 5.0

@@ -19,10 +19,13 @@ from dispatcher.queues import BEAT, beat_queue, depth, publish
 from dispatcher.store import AsyncJobStore, Calls
 from workers import heartbeat, loops
 from workers.adapters import adapters, described
+from workers.callbacks import Reader
 from workers.clock import Clock
 from workers.execute import Execution
 from workers.heartbeat import Heartbeat
+from workers.inquiries import Inquiries
 from workers.limits import Unlimited
+from workers.suspensions import Probes
 from workers.transport import Transport
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ class Runtime:
         self._thread.start()
         self._running: list[asyncio.Task[None]] = []
         self._heartbeat: Heartbeat | None = None
+        self._probes: Probes | None = None
         try:
             self.run(self._open())
         except BaseException:
@@ -74,6 +78,7 @@ class Runtime:
         self.execution = Execution(
             self._settings, self._adapters, self._store, Unlimited(), self._transport, publish=self._publish
         )
+        self._reader = Reader(self._settings, self._adapters, self._store)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on the loop and wait for it, from any other thread."""
@@ -106,8 +111,21 @@ class Runtime:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
+    @property
+    def reader(self) -> Reader:
+        """What reads the callbacks of the accounts that are served here."""
+        return self._reader
+
     async def _start(self, node: str, slots: int) -> None:
-        clock = Clock(self._settings, self._store, self._publish, self._empty)
+        self._probes = Probes(
+            self._settings,
+            self._adapters,
+            self._store,
+            self.execution.suspensions,
+            ask=self.execution.ask,
+            execute=self.execution.execute,
+        )
+        clock = Clock(self._settings, self._store, self._publish, self._empty, self._probes.look)
         self._heartbeat = Heartbeat(
             self._settings,
             self._store,
@@ -117,10 +135,21 @@ class Runtime:
             busy=lambda: len(state.reserved_requests),
             ask=lambda: self._ask(node),
         )
-        self._running = [asyncio.create_task(clock.run()), asyncio.create_task(self._heartbeat.run())]
+        inquiries = Inquiries(
+            self._settings,
+            self._adapters,
+            self._store,
+            Unlimited(),
+            self._transport,
+            turns=self.execution.turns,
+            suspensions=self.execution.suspensions,
+        )
+        self._running = [asyncio.create_task(one.run()) for one in (clock, self._heartbeat, inquiries)]
 
     async def _close(self) -> None:
         await loops.end(*self._running)
+        if self._probes is not None:
+            await self._probes.close()
         if self._heartbeat is not None:
             with contextlib.suppress(StoreUnavailable):
                 await self._heartbeat.leave()

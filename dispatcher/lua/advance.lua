@@ -1,12 +1,13 @@
 -- Write what became of jobs.
--- ARGV: ms to keep jobs, then for each job: id, guard, state, detail, reason to wait or "", ms to wait, "outcome ref" of
---       the try or "", ms that its code lives from now or "", n, and n pairs of field and value to set
+-- ARGV: ms to keep jobs, ms that a receipt is waited for, then for each job: id, guard, state, detail, reason to wait or "",
+--       ms to wait, "outcome ref" of the try or "", ms that its code lives from now or "", the hash that its receipt is
+--       found by or "", ms until it is asked for or "", n, and n pairs of field and value to set
 -- The guard is the token of the claim, or "=<state>" the job must be in.
 -- Returns for each job the state it is in now, or "" where it was refused.
 --
 -- An outcome under an older token changes nothing, but for one thing: news that the provider took it, or answered, still
 -- lifts an `unknown`; and that it was taken keeps a job that waits to be tried again from being tried.
-local keep = ARGV[1]
+local keep, waited = ARGV[1], ARGV[2]
 local now = now_ms()
 local answer = {}
 
@@ -17,17 +18,35 @@ local function allowed(job, guard, to)
   return good and (job.s == 'unknown' or job.s == 'queued')
 end
 
-local i = 2
+-- What a receipt with our own id may have made of a job before the answer to its request is written.
+local OVERTAKEN = {sent = true, delivered = true, undelivered = true}
+
+-- Write what the answer tells beside the state; made again because its answer was lost, a call writes it once.
+local function complete(job, try, code_ttl, fields)
+  local key = job_key(job.id)
+  local tries = redis.call('HGET', key, 't') or ''
+  if try ~= '' and string.sub(tries, -#try - 1) ~= ' ' .. try then
+    redis.call('HSET', key, 't', added(tries, int(now) .. ' ' .. job.p .. ' ' .. try, MOST_TRIES))
+    if code_ttl ~= '' then redis.call('HSET', key, 've', int(now + code_ttl)) end
+  end
+  for f = 1, #fields, 2 do redis.call('HSETNX', key, fields[f], fields[f + 1]) end
+end
+
+local i = 3
 while i <= #ARGV do
-  local id, guard, to, detail, reason, delay, try, code_ttl, pairs_left =
+  local id, guard, to, detail, reason, delay, try, code_ttl, receipt, look, pairs_left =
     ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], tonumber(ARGV[i + 5]), ARGV[i + 6], ARGV[i + 7],
-    tonumber(ARGV[i + 8])
+    ARGV[i + 8], tonumber(ARGV[i + 9]), tonumber(ARGV[i + 10])
   local job, fields = load(id), {}
-  for f = i + 9, i + 8 + 2 * pairs_left do fields[#fields + 1] = ARGV[f] end
-  i = i + 9 + 2 * pairs_left
+  for f = i + 11, i + 10 + 2 * pairs_left do fields[#fields + 1] = ARGV[f] end
+  i = i + 11 + 2 * pairs_left
 
   if not job then
     answer[#answer + 1] = ''
+  elseif job.f == guard and to == 'sent' and OVERTAKEN[job.s] then
+    complete(job, try, code_ttl, fields)
+    if job.s == 'sent' and receipt ~= '' then expect(job, receipt, look, waited, now, keep) end
+    answer[#answer + 1] = job.s
   elseif job.f == guard and job.s == to then
     -- Made again because its answer was lost.
     answer[#answer + 1] = to
@@ -49,6 +68,9 @@ while i <= #ARGV do
       if state == 'queued' then
         job.i = job.i or redis.call('HGET', job_key(id), 'i')
         wait_again(job, reason, now + delay, now, keep)
+        answer[#answer] = job.s
+      elseif state == 'sent' and receipt ~= '' then
+        expect(job, receipt, look, waited, now, keep)
         answer[#answer] = job.s
       end
     end

@@ -9,6 +9,7 @@ if not status then return {-1} end
 
 local function become(to)
   redis.call('HSET', key, 'vs', to)
+  redis.call('HDEL', key, 'vx')
   emit('verification.' .. to, id, v[5])
   return to
 end

@@ -1,12 +1,13 @@
 -- Create jobs and their outbox entries, all or none.
 -- ARGV: mode, what tells one hash key from another or "", provider, lane ("1" or ""), batch or "", "1" where more of
---       the batch follow or "", ms to keep jobs, ms to keep idempotency keys; then nine per job: id, public part,
+--       the batch follow or "", ms to keep jobs, ms to keep idempotency keys; then eleven per job: id, public part,
 --       private part, due ms or "", ms it is valid for or "", number hash or "", idempotency hash or "", fingerprint,
---       ms its code lives for or ""
+--       ms its code lives for or "", card details sealed or "", "1" where it texts that number
 -- Returns {"MODE", other}, {"KEY"}, {"CANCELLED"} where the batch was, {"CONFLICT", position, id}, or {"OK", now in ms,
---       then for each job the id it has: its own, or that of the job made by the same idempotency key}.
+--       then for each job the id it has: its own, or that of the job made by the same idempotency key; and last a list of
+--       the ids of those that failed at once, since the person wants no more texts}.
 -- Creating an id that is there already changes nothing: a producer may repeat a call whose answer was lost.
-local FIRST, EACH = 9, 9
+local FIRST, EACH = 9, 11
 local provider, lane, batch, more = ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
 local keep, keep_idem = tonumber(ARGV[7]), tonumber(ARGV[8])
 local refused = stranger(ARGV[1], ARGV[2])
@@ -38,11 +39,15 @@ end
 
 local queue = lane == '1' and provider .. '.high' or provider
 redis.call('SADD', 'd:p', provider)
-local created = 0
+local created, refused_by = 0, {}
 for i = FIRST, #ARGV, EACH do
   local id, due, valid, number, idem, code_ttl =
     ARGV[i], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6], tonumber(ARGV[i + 8])
-  if answer[3 + (i - FIRST) / EACH] == id and redis.call('EXISTS', job_key(id)) == 0 then
+  local own = answer[3 + (i - FIRST) / EACH] == id
+  if own and ARGV[i + 10] == '1' and number ~= '' and redis.call('HEXISTS', 'd:no', number) == 1 then
+    refused_by[#refused_by + 1] = id
+  end
+  if own and redis.call('EXISTS', job_key(id)) == 0 then
     local begins = math.max(due or 0, now)
     -- What lists a job counts from when it can be over: it may wait long before its retention begins.
     local found = int(begins - now + (valid or 0) + keep)
@@ -53,6 +58,11 @@ for i = FIRST, #ARGV, EACH do
     end
     add('h', int(now) .. ' queued ' .. provider .. ' created')
     if lane == '1' then add('l', '1') end
+    if ARGV[i + 9] ~= '' then
+      add('xc', ARGV[i + 9])
+      -- Erased as it settles; looked at as well, since a worker of the release before knows nothing of cards.
+      redis.call('ZADD', 'd:v', now, id)
+    end
     if batch ~= '' then add('b', batch) end
     if idem ~= '' then
       -- Kept while the job is busy, however long that is; its lifetime begins when the job settles.
@@ -89,4 +99,11 @@ if batch ~= '' then
   local changed = more and redis.call('HSET', batch_key(batch), 'o', '1') or redis.call('HDEL', batch_key(batch), 'o')
   if created > 0 or changed > 0 then look_after(batch, keep) end
 end
+-- Once its batch counts them: then it settles with the last of them, and not before.
+for _, id in ipairs(refused_by) do
+  local job = load(id)
+  -- Made again because its answer was lost, a call may find one that is on the wire by now.
+  if job.s == 'queued' then leave_alone(job, now, keep) end
+end
+answer[#answer + 1] = refused_by
 return answer

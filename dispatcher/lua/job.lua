@@ -14,9 +14,12 @@
 --   q  "1": its time in the outbox was renewed, and says nothing of how far the queue is
 --   t  tries: lines of "<ms> <provider> <outcome> <ref>"
 --   r  result, sealed                 c  price                m  provider's own reference
---   e  failure, JSON                  y  receipt
+--   e  failure, JSON                  y  receipt              yp parts of it that were told of: "<part> ..."
+--   xc card details, sealed; erased when it settles
 --   ik "<ms> <hash>": its idempotency key, and how long that is kept once the job settled
 --   vs, vh, vt, ve  a verification's status, code hash, tries, and the ms it expires at
+--   vx its code, sealed, where we make it; erased when the verification ends
+--   vb what was read before the attempt, to judge a lost answer by
 --   vc "<call> <verdict>" of its last check
 --
 -- Beside the jobs:
@@ -28,7 +31,17 @@
 --   d:l           ids that are sending, by the ms their lease ends             d:x  ids by the ms they expire at
 --   d:b:<batch>   hash: jobs by state, and these, each "1":                    d:b:<batch>:j  list of its ids
 --     o  open: more jobs may follow      c  cancelled: none may      e  its settling was told
+--   d:f:<provider>  ids of jobs whose fate is not known yet, by the ms they are asked about or given up
+--   d:y:<hash>    the job that a receipt with this reference is for           d:ye:<hash>  receipts that came before it
+--   d:v           ids with a code of ours or a card, by the ms to look whether it can be erased
 --   d:n:<hash>    list of a number's job ids                                   d:k:<hash>     "<id> <fingerprint>"
+--   d:no          hash of those who want no more texts: number's hash to "<ms> <by>"
+--   d:ni:<hash>   the ms at which somebody last wanted texts again             d:cd:<hash>    texts that were told before
+--   d:cb:<id>     hash of a callback that is to be read: a account, t ms it came at, x it, sealed, k times taken
+--   d:co:<account>  ids of its callbacks, by the ms they were published        d:ca           accounts with callbacks
+--   d:cx          ids of callbacks that were set aside, by the ms              d:cn           what came of callbacks
+--   d:cu          "<account> <hash>" of receipts that came early, by the ms they are given up
+--   d:s:<account> what it cannot do until its operator mends it, as `suspend.lua` says
 --   d:e           the event stream                                             d:et           the last entry trimmed
 --   d:mode        "sandbox" or "live"      d:hk  what tells one hash key from another      d:a  accounts, by workers
 --   d:hb, d:hb:<worker>, d:ha  heartbeats, by workers, as `dispatcher/heartbeats.py` says
@@ -36,6 +49,12 @@
 
 -- Bytes of history, and of tries, beyond which the oldest are forgotten, but for the first line.
 local MOST_HISTORY, MOST_TRIES = 16384, 4096
+
+-- What stands for the parts of a message once one of them failed.
+local FAILED = 'failed'
+
+-- After how many ms somebody asks what became of a job that ended unknown, and receipts that wait for their job at most.
+local FIRST_LOOK, MOST_EARLY = 10000, 100
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -197,8 +216,12 @@ local function move(job, to, now, detail, keep)
   job.s = to
   note(job, now, detail)
   redis.call('HDEL', job_key(job.id), 'w', 'u')
+  if to == 'failed' or to == 'expired' or to == 'cancelled' then redis.call('HDEL', job_key(job.id), 'vx') end
+  if was == 'sent' or was == 'unknown' then redis.call('ZREM', 'd:f:' .. job.p, job.id) end
+  if to == 'unknown' then redis.call('ZADD', 'd:f:' .. job.p, now + FIRST_LOOK, job.id) end
   if GOOD[to] then redis.call('HDEL', job_key(job.id), 'e') end
   if SETTLED[to] then
+    redis.call('HDEL', job_key(job.id), 'xc')
     redis.call('PEXPIRE', job_key(job.id), keep)
     keep_key(job, job.key_kept)
     emit('job.' .. to, job.id, job.n)
@@ -214,6 +237,8 @@ end
 
 -- Let a queued job wait until `due`, for `reason`; the clock brings it back.
 local function park(job, reason, due)
+  -- Lifted meanwhile: whoever lets such jobs go on has been here already.
+  if reason == 'suspended' and redis.call('EXISTS', 'd:s:' .. job.p) == 0 then due = math.min(due, now_ms()) end
   redis.call('ZREM', 'd:o:' .. queue_of(job), job.id)
   redis.call('ZADD', 'd:w:' .. queue_of(job), due, job.id)
   redis.call('HSET', job_key(job.id), 'w', reason .. ' ' .. int(due))
@@ -226,6 +251,11 @@ local function fail(job, to, now, detail, kind, code, keep)
   redis.call('HSET', job_key(job.id), 'e', cjson.encode({kind = kind, code = code, message = detail}))
 end
 
+-- End a text to somebody who wants none.
+local function leave_alone(job, now, keep)
+  fail(job, 'failed', now, 'opted_out: they asked for no more texts', 'opted_out', 'list', keep)
+end
+
 -- Let a job that came back to the queue wait until `due`; of a batch that was cancelled meanwhile it is taken back.
 local function wait_again(job, reason, due, now, keep)
   if job.b and redis.call('HEXISTS', batch_key(job.b), 'c') == 1 then
@@ -233,4 +263,50 @@ local function wait_again(job, reason, due, now, keep)
   else
     park(job, reason, due)
   end
+end
+
+-- Take in what was told of a job afterwards: `word` has to (a state, or "" for what decides nothing), detail, part, parts,
+-- and the fields to set, in turn. Answers whether it moved the job: news that came before, or leads back, does not.
+local function hear(job, word, now, keep)
+  local key, to, detail = job_key(job.id), word.to, word.detail
+  local told = word.parts > 1 and redis.call('HGET', key, 'yp') or ' '
+  if word.parts > 1 and to == 'undelivered' then
+    redis.call('HSET', key, 'yp', FAILED)
+  elseif told == FAILED then
+    to = ''
+  elseif word.parts > 1 and to == 'delivered' then
+    -- Delivered is what all parts are.
+    if not string.find(told, ' ' .. word.part .. ' ', 1, true) then told = told .. word.part .. ' ' end
+    redis.call('HSET', key, 'yp', told)
+    local _, parts = string.gsub(told, '%d+', '')
+    if parts < word.parts then to, detail = '', 'part ' .. word.part .. ' of ' .. word.parts .. ': ' .. detail end
+  end
+  if to == '' then
+    local line = ' ' .. job.p .. ' ' .. detail .. '\n'
+    if SETTLED[job.s] and detail ~= '' and not string.find(job.h .. '\n', line, 1, true) then note(job, now, detail) end
+    return false
+  end
+  if not (MOVES[job.s] and MOVES[job.s][to]) then return false end
+  if to == 'failed' then
+    -- That nothing was seen says nothing of a try that began after somebody looked.
+    if job.s ~= 'unknown' then return false end
+    -- It is known now that no try was taken.
+    job.i = nil
+    redis.call('HDEL', key, 'i')
+  end
+  if not move(job, to, now, detail, keep) then return false end
+  if to == 'delivered' or to == 'undelivered' then redis.call('HSET', key, 'y', 'received') end
+  if #word.fields > 0 then redis.call('HSET', key, unpack(word.fields)) end
+  return true
+end
+
+-- Expect a receipt, and take in those that came before there was anybody to expect one. `hash` finds it, `look` is in how
+-- many ms it is asked for, `waited` how many ms it is waited for.
+local function expect(job, hash, look, waited, now, keep)
+  redis.call('SET', 'd:y:' .. hash, job.id, 'PX', waited)
+  redis.call('ZADD', 'd:f:' .. job.p, now + look, job.id)
+  local early = 'd:ye:' .. hash
+  for _, word in ipairs(redis.call('LRANGE', early, 0, -1)) do hear(job, cjson.decode(word), now, keep) end
+  redis.call('DEL', early)
+  redis.call('ZREM', 'd:cu', job.p .. ' ' .. hash)
 end

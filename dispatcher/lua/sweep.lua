@@ -27,10 +27,25 @@ for _, id in ipairs(expired) do
   redis.call('ZREM', 'd:x', id)
 end
 
+-- A code of ours is erased once its verification is over, a card once its purchase is; what is still to be sent has all
+-- its life before it.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'd:v', '-inf', now, 'LIMIT', 0, most)) do
+  local v = redis.call('HMGET', job_key(id), 've', 's')
+  local expires, busy = tonumber(v[1] or 0), v[2] == 'queued' or v[2] == 'sending'
+  if v[2] and (busy or expires > now) then
+    redis.call('ZADD', 'd:v', math.max(expires, now + lost_after), id)
+  else
+    redis.call('ZREM', 'd:v', id)
+    if v[2] then redis.call('HDEL', job_key(id), 'vx', 'xc') end
+  end
+end
+
 for _, provider in ipairs(redis.call('SMEMBERS', 'd:p')) do
   for state in pairs(SETTLED) do
     redis.call('ZREMRANGEBYSCORE', 'd:i:' .. provider .. ':' .. state, '-inf', '(' .. int(now - keep))
   end
+  -- Nobody asked about them, since no worker serves them any more.
+  redis.call('ZREMRANGEBYSCORE', 'd:f:' .. provider, '-inf', '(' .. int(now - keep))
   -- A queue that loses nothing is never asked about: what it tells of its pace is folded here.
   passed(provider, now, lost_after)
   passed(provider .. '.high', now, lost_after)

@@ -1,6 +1,6 @@
 -- Take the queued jobs of one message, counting each before its payload is touched.
 -- ARGV: token, by which this taker is known from now on; "1" to take suspects too; ms to hold them, ms to keep jobs; ids
--- Returns three lists: the taken, each {id, d, x, p, l, a, z, created ms}; suspects, ids whose earlier holder died, which
+-- Returns three lists: the taken, each {id, d, x, p, l, a, z, created ms, i, vx, xc}; suspects, ids whose earlier holder died, which
 -- the caller takes one at a time with nothing beside them; and {id, state} of those there is nothing to do for now.
 local token, alone, hold, keep = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3]), ARGV[4]
 local FIRST = 5
@@ -30,9 +30,12 @@ for i = FIRST, #ARGV do
       idle[#idle + 1] = {job.id, job.s}
     else
       redis.call('HSET', job_key(job.id), 'k', before + 1, 'u', int(now + hold) .. ' ' .. token)
-      local v = redis.call('HMGET', job_key(job.id), 'd', 'x')
+      local v = redis.call('HMGET', job_key(job.id), 'd', 'x', 'vx', 'xc')
       local created = string.match(job.h, '^%d+')
-      taken[#taken + 1] = {job.id, v[1], v[2], job.p, job.l or '', job.a, job.z and int(job.z) or '', created}
+      taken[#taken + 1] = {
+        job.id, v[1], v[2], job.p, job.l or '', job.a, job.z and int(job.z) or '', created, job.i or '', v[3] or '',
+        v[4] or '',
+      }
     end
   end
 end

@@ -64,7 +64,7 @@ def work(settings: Settings, crew: Crew) -> None:
             waiting = store.run(calls.due("textgoto"))
             ids = [one.decode() for one in redis.zrange("d:o:textgoto", 0, 20)]  # type: ignore[union-attr]  # the stubs mix sync and async
             taken = [raw[0].decode() for raw in store.run(calls.take(token, ids)).records] if ids else []
-            states = store.run(calls.claim(token, [(id_, "never") for id_ in taken])) if taken else []
+            states = store.run(calls.claim(token, [(id_, "never", {}) for id_ in taken])) if taken else []
             ours = [id_ for id_, state in zip(taken, states, strict=True) if state is None]
             moves = [
                 Advance(id=id_, guard=token, state=State.QUEUED if number % 10 == 9 else State.SENT, detail="told",

@@ -62,7 +62,7 @@ def settle(store: JobStore, calls: Calls, ids: list[str], state: State = State.S
     for start in range(0, len(ids), 100):
         token, chunk = call_name(), ids[start : start + 100]
         assert len(store.run(calls.take(token, chunk)).records) == len(chunk)
-        assert store.run(calls.claim(token, [(id_, "never") for id_ in chunk])) == [None] * len(chunk)
+        assert store.run(calls.claim(token, [(id_, "never", {}) for id_ in chunk])) == [None] * len(chunk)
         moves = [
             Advance(id=id_, guard=token, state=state, detail="accepted by the provider", tried="accepted ",
                     fields={"y": "none"})
@@ -117,7 +117,7 @@ class TestScripts:
             for id_ in ids:
                 token = call_name()
                 own.run(calls.take(token, [id_]))
-                if own.run(calls.claim(token, [(id_, "never")])) == [None]:
+                if own.run(calls.claim(token, [(id_, "never", {})])) == [None]:
                     mine.append(id_)
             own.close()
 
@@ -134,7 +134,7 @@ class TestScripts:
         (id_,) = create(store, calls, [record(settings)])
         token = call_name()
         store.run(calls.take(token, [id_]))
-        assert store.run(calls.claim(token, [(id_, "never")])) == [None]
+        assert store.run(calls.claim(token, [(id_, "never", {})])) == [None]
         lost = Advance(id=id_, guard=token, state=State.UNKNOWN, detail="lost")
         stale = Advance(id=id_, guard="0", state=State.FAILED, detail="stale")
         news = Advance(id=id_, guard="0", state=State.SENT, detail="late news")

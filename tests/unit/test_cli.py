@@ -17,6 +17,7 @@ import typer
 
 from dispatcher.accounts import KEY, Account
 from dispatcher.cli import app, main
+from dispatcher.outcomes import Failure, FailureKind
 from tests.unit.support import HASH_KEY, SECRET_KEY, TEXT, Bench, leaks
 
 PASSWORD = "hunter2"
@@ -120,7 +121,8 @@ def test_every_command_teaches_by_an_example_and_prints_json(run: Run, command: 
 
 
 def test_every_command_is_in_the_list_with_a_line_of_its_own(run: Run) -> None:
-    listed = run("--help").out + run("sandbox", "--help").out
+    groups = [name for name in commands() if " " not in name and f"{name} " in " ".join(commands())]
+    listed = run("--help").out + "".join(run(name, "--help").out for name in groups)
     told = {name for name in commands() if re.search(rf"^│ {name.split()[-1]} +[A-Z]", listed, re.MULTILINE)}
     assert told == set(commands())
 
@@ -221,6 +223,7 @@ CALLS = {
     "wait": ["wait", ID],
     "cancel": ["cancel", ID],
     "providers": ["providers", "--json"],
+    "providers resume": ["providers", "resume", "textgoto"],
 }
 
 
@@ -372,6 +375,34 @@ def test_an_account_is_one_document(run: Run, memory: Bench) -> None:
     assert (document["name"], document["adapter"]) == ("textgoto", "textgoto")
     assert "balance" in document["operations"]
     assert document["unsupported"] == {"report": "it has no call"}
+
+
+WRONG = Failure(kind=FailureKind.UNAUTHORIZED, code="LOGIN", message="no")
+
+
+def test_what_is_suspended_is_shown_with_the_account(run: Run, memory: Bench) -> None:
+    memory.run(memory.calls.suspend("textgoto", "account", WRONG, ()))
+    (document,) = run("providers", "--json").documents
+    assert [(one["scope"], one["code"]) for one in document["suspended"]] == [("account", "LOGIN")]
+    shown = " ".join(run("providers").out.split())
+    assert "its credentials are refused" in shown
+    assert "dispatcher providers resume textgoto" in shown
+
+
+def test_what_was_suspended_is_lifted_and_told(run: Run, memory: Bench) -> None:
+    for scope in ("account", "funds", "operation:send"):
+        memory.run(memory.calls.suspend("textgoto", scope, WRONG, ()))
+    ended = run("providers", "resume", "textgoto", "funds")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == "textgoto goes on (funds); it was suspended since 2027-01-15 08:00:00 UTC\n"
+    assert [one["scope"] for one in run("providers", "resume", "textgoto", "--json").documents] == [
+        "account", "operation:send",
+    ]  # fmt: skip
+    ended = run("providers", "resume", "textgoto")
+    assert (ended.code, ended.out) == (1, "")
+    assert "nothing of textgoto is suspended" in one_paragraph(ended)
+    assert "nothing of textgoto is suspended as funds" in run("providers", "resume", "textgoto", "funds").err
+    assert run("providers", "resume", "textgoto", "send").code == 2, "no scope"
 
 
 def test_what_was_not_reached_in_time_is_shown_and_told(run: Run, memory: Bench) -> None:

@@ -89,7 +89,7 @@ def test_events_are_waited_for_as_long_as_they_are_asked_to(
     """`--timeout` alone shows what is kept, then goes on until it was quiet for so long."""
     asked: list[Any] = []
 
-    def events(_: Any, after: str | None, *, timeout: float | None) -> list[Any]:
+    def events(_: Any, after: str | None, *, timeout: float | None, reveal: bool) -> list[Any]:
         asked.append((after, timeout))
         return []
 

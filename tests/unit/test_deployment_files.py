@@ -37,7 +37,7 @@ class TestCompose:
     def test_it_has_the_same_processes_and_a_server(self) -> None:
         assert list(COMPOSE["services"]) == ["redis", *processes.commands(ACCOUNTS)]
 
-    @pytest.mark.parametrize("name", [name for name in processes.commands(ACCOUNTS) if name != "sandbox"])
+    @pytest.mark.parametrize("name", sorted(processes.commands(ACCOUNTS).keys() - {"sandbox", "receiver"}))
     def test_a_service_runs_the_command_of_its_process(self, name: str) -> None:
         assert COMPOSE["services"][name]["command"] == processes.commands(ACCOUNTS)[name]
 
@@ -45,6 +45,14 @@ class TestCompose:
         sandbox = COMPOSE["services"]["sandbox"]
         assert sandbox["command"] == f"{processes.SANDBOX} --host 0.0.0.0"
         assert sandbox["profiles"] == ["sandbox"]
+
+    def test_the_receiver_is_reached_by_a_proxy_on_this_machine_and_by_the_sandbox(self) -> None:
+        receiver = COMPOSE["services"]["receiver"]
+        assert receiver["command"] == f"{processes.RECEIVER} --host 0.0.0.0"
+        port = processes.RECEIVER_PORT
+        assert receiver["ports"] == [f"127.0.0.1:{port}:{port}"]
+        assert f"http://receiver:{port}" in receiver["environment"]["DISPATCHER_RECEIVER_URL"]
+        assert f":{port}/health" in receiver["healthcheck"]["test"][-1]
 
     def test_the_server_keeps_everything_as_the_embedded_one_does(self) -> None:
         program, *options = shlex.split(COMPOSE["services"]["redis"]["command"])
@@ -56,6 +64,11 @@ class TestCompose:
         assert "ports" not in COMPOSE["services"]["redis"]
         assert "PONG" in COMPOSE["services"]["redis"]["healthcheck"]["test"][1]
         assert COMPOSE["services"]["redis"]["volumes"], "an append-only file in a container that goes is none"
+
+    @pytest.mark.parametrize("account", ACCOUNTS)
+    def test_a_worker_runs_where_its_account_is_asked_for_and_all_do_in_the_sandbox(self, account: str) -> None:
+        """Without credentials it would be started again and again."""
+        assert COMPOSE["services"][account]["profiles"] == [account, "sandbox"]
 
     @pytest.mark.parametrize("account", ACCOUNTS)
     def test_a_worker_is_asked_for_its_heartbeat_and_given_time_to_stop(self, account: str) -> None:

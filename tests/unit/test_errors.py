@@ -147,6 +147,11 @@ def test_who_knows_only_python_catches_them_too(error: DispatcherError, python: 
         pytest.param(
             UnknownProvider("acme", ["a", "b"]), "provider 'acme' is not known (known: a, b)", id="other providers"
         ),
+        pytest.param(
+            UnknownProvider("textgotto", ["acme", "textgoto"]),
+            "provider 'textgotto' is not known (known: acme, textgoto); did you mean textgoto?",
+            id="a mistyped provider",
+        ),
     ],
 )
 def test_its_words_are_for_who_can_do_something_about_it(error: DispatcherError, words: str) -> None:

@@ -105,7 +105,7 @@ def test_every_adapter_has_a_table_that_its_account_can_have(text: str) -> None:
         found = available()[name]
         assert set(table) >= {*found.required, *found.optional, *COMMON}
         FILE.write_text(SETTING.sub("", text), encoding="utf-8")
-        credentials = {field: f"a {field}" for field in found.required}
+        credentials = {field: f"some-{field}" for field in found.required}
         made = adapter(load(providers={name: credentials}), name)
         assert made.origin == found.base_url
         assert table["group_size"] == found.group_size

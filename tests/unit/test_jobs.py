@@ -336,7 +336,7 @@ def test_it_has_the_fields_of_the_contract_and_no_other() -> None:
     [
         (Waiting("limit", at(5)), {"for", "until"}),
         (Verification("pending", at(5)), {"status", "expires_at"}),
-        (Failure(kind=FailureKind.INVALID, code="1", message="no"), {"kind", "code", "message"}),
+        (Failure(kind=FailureKind.INVALID, code="1", message="no"), {"kind", "code", "message", "permission"}),
         (Try("textgoto", "7", "accepted", at(5)), {"provider", "ref", "outcome", "at"}),
         (Entry(State.SENT, at(5), "textgoto", "accepted"), {"state", "at", "provider", "detail"}),
     ],

@@ -10,10 +10,21 @@ from typing import Any, Final
 import pytest
 from rich.console import Console
 
-from dispatcher.accounts import Account
+from dispatcher.accounts import Account, ArgumentSchema, OperationSchema
 from dispatcher.jobs import Category, Entry, Job, Kind, Verification, Waiting, new_id
 from dispatcher.outcomes import Failure, FailureKind
-from dispatcher.pages import COLOURS, Log, line, print_job, print_jobs, print_providers, state_text, timeline
+from dispatcher.pages import (
+    COLOURS,
+    Log,
+    line,
+    print_job,
+    print_jobs,
+    print_operation,
+    print_operations,
+    print_providers,
+    state_text,
+    timeline,
+)
 from dispatcher.states import FINAL, State
 
 ID: Final = "06h00n32pvdoek4tipfuifv0jc"
@@ -240,20 +251,82 @@ class TestList:
         assert MARKUP in capsys.readouterr().out
 
 
+BUY: Final = OperationSchema(
+    about="Rent a number.",
+    source="vendor's code",
+    paid=True,
+    arguments={
+        "number": ArgumentSchema(about="which, of number.search", required=True),
+        "note": ArgumentSchema(about=MARKUP),
+    },
+    evidence="number.list shows it: strong",
+)
+
+
+def account(name: str = "textgoto", **fields: Any) -> Account:
+    """An account that can send, buy and read its balance, and says how."""
+    usual: dict[str, Any] = {
+        "adapter": "textgoto", "operations": ["balance", "number.buy", "send"],
+        "unsupported": {"mms": "no texts", "voice": "no texts"},
+        "capabilities": {
+            "recipients": "100", "own_reference": "True", "receipts": "none", "inbound": "False",
+            "verification": "ours", "max_characters": "None",
+        },
+        "schemas": {
+            "balance": OperationSchema(about="Read it.", source="inferred", repeat="always"),
+            "number.buy": BUY,
+            "send": OperationSchema(about="Send one text.", source="document"),
+        },
+    }  # fmt: skip
+    return Account(name=name, **usual | fields)
+
+
 class TestProviders:
-    def test_they_are_shown_with_what_they_can(self, capsys: pytest.CaptureFixture[str]) -> None:
-        told = {"recipients": "100", "receipts": "none", "verification": "provider", "reconcile": "False"}
-        print_providers(
-            [
-                Account(name="textgoto", adapter="textgoto", operations=["lookup", "send"], capabilities=told),
-                Account(name="second", adapter="textgoto", operations=["send"], sandbox=True),
-            ]
-        )
+    def test_they_are_shown_as_a_matrix(self, capsys: pytest.CaptureFixture[str]) -> None:
+        other = account("vendor2", sandbox=True, operations=["send", "lookup"], unsupported={}, schemas={})
+        print_providers([other, account()])
         assert rows(capsys.readouterr().out) == [
-            ["account", "provider", "operations", "recipients", "receipts", "codes made by"],
-            ["textgoto", "textgoto", "lookup, send", "100", "none", "provider"],
-            ["second (sandbox)", "textgoto", "send"],
+            ["operation", "textgoto", "vendor2 (textgoto) (sandbox)"],
+            ["send", "document", "yes"],
+            ["lookup", "-", "yes"],
+            ["balance", "inferred", "-"],
+            ["number.buy", "vendor's code $", "-"],
+            ["recipients a request", "100", "100"],
+            ["keeps our reference", "yes", "yes"],
+            ["receipts", "none", "none"],
+            ["inbound texts", "no", "no"],
+            ["codes made by", "us", "us"],
+            ["longest text", "-", "-"],
+            [""],
+            ["account", "not done here", "why"],
+            ["textgoto", "mms", "no texts"],
+            ["voice", "no texts"],
+            [""],
+            [
+                (
+                    "How each operation is known is what stands there: a vendor's document, a vendor's code, or "
+                    "inferred. None is live-verified yet."
+                )
+            ],
+            ["$ is paid from the account's balance, card is charged to a card."],
+            ["What one of them takes: dispatcher op ACCOUNT OPERATION --help"],
         ]
+
+    def test_nobody_is_told_of_with_a_way_out(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_providers([])
+        assert "dispatcher worker NAME" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("width", [40, 60, 80, 100])
+    def test_it_fits_into_the_terminal(
+        self, capsys: pytest.CaptureFixture[str], terminal: pytest.MonkeyPatch, width: int
+    ) -> None:
+        """More accounts than fit beside each other stand below each other."""
+        terminal.setenv("COLUMNS", str(width))
+        names = ["thetexting", "clubtexting", "textgoto", "mobtexting", "mobtexting2"]
+        print_providers([account(name, adapter=name) for name in names])
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+        assert max(map(len, shown.splitlines())) <= width
+        assert [name for name in [*names, "number.buy", "vendor's code $"] if name not in shown] == []
 
     def test_a_narrow_terminal_loses_no_operation(
         self, capsys: pytest.CaptureFixture[str], terminal: pytest.MonkeyPatch
@@ -263,6 +336,62 @@ class TestProviders:
         print_providers([Account(name="textgoto", adapter="textgoto", operations=can)])
         shown = " ".join(" ".join(cells) for cells in rows(capsys.readouterr().out))
         assert [name for name in can if name not in shown] == []
+
+
+class TestOperations:
+    COMMANDS: Final = {"send": "dispatcher send"}
+
+    def test_they_are_listed_with_what_each_does(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_operations(account(), self.COMMANDS)
+        assert rows(capsys.readouterr().out) == [
+            ["operation", "what textgoto does"],
+            ["send", "Send one text. Its command: dispatcher send"],
+            ["balance", "Read it."],
+            ["number.buy", "Rent a number. Costs money."],
+            [""],
+            ["What one of them takes: dispatcher op textgoto OPERATION --help"],
+        ]
+
+    def test_one_tells_what_it_takes_and_costs(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_operation(account(), "number.buy", BUY, None)
+        assert rows(capsys.readouterr().out) == [
+            ["Usage: dispatcher op textgoto number.buy number=... [note=...]"],
+            [""],
+            ["Rent a number."],
+            ["costs money", "yes, from the balance"],
+            ["repeated", "never: when nobody knows if it was done, it is not done again"],
+            ["a lost answer", "number.list shows it: strong"],
+            ["known from", "the vendor's own code; not live-verified yet"],
+            [""],
+            ["argument", "what it is"],
+            ["number", "required", "which, of number.search"],
+            ["note", MARKUP],
+        ]
+
+    def test_a_card_is_given_on_standard_input(self, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = {
+            "keyword": ArgumentSchema(about="which", required=True),
+            "card_number": ArgumentSchema(about="its digits"),
+        }
+        rent = OperationSchema(about="Rent it.", source="document", arguments=arguments)
+        print_operation(account(), "keyword.rent", rent, None)
+        shown = rows(capsys.readouterr().out)
+        assert shown[0] == ["Usage: dispatcher op textgoto keyword.rent keyword=... [--arguments -]"]
+        assert ["costs money", "yes, charged to a card"] in shown
+        assert shown[-1] == ["card_number", "--arguments -", "its digits"]
+
+    def test_what_has_a_command_of_its_own_takes_options(self, capsys: pytest.CaptureFixture[str]) -> None:
+        send = OperationSchema(about="Send.", source="document", arguments={"time": ArgumentSchema(about="when")})
+        print_operation(account(), "send", send, "dispatcher send")
+        assert rows(capsys.readouterr().out)[0] == ["Usage: dispatcher send ... [--option time=...]"]
+
+    def test_nothing_is_made_up_of_what_an_older_worker_published(self, capsys: pytest.CaptureFixture[str]) -> None:
+        print_operation(account(), "balance", OperationSchema(), None)
+        assert rows(capsys.readouterr().out) == [
+            ["Usage: dispatcher op textgoto balance"],
+            [""],
+            ["Its worker is of an earlier release, and told no more of it."],
+        ]
 
 
 def test_a_log_whose_reader_went_away_ends_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

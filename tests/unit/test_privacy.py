@@ -164,7 +164,7 @@ def test_masking_twice_masks_no_more(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"), [(TEXT, "[19 characters]"), ("🙂", "[1 characters]"), ("", "")], ids=["a text", "one", "none"]
+    ("text", "shown"), [(TEXT, "[19 characters]"), ("🙂", "[1 character]"), ("", "")], ids=["a text", "one", "none"]
 )
 def test_of_a_text_its_length_is_shown(text: str, shown: str) -> None:
     assert mask_text(text) == shown

@@ -101,9 +101,11 @@ def test_our_celery_never_becomes_the_applications_default() -> None:
     assert celery.current_app.main == before != "dispatcher"
 
 
-def test_a_worker_consumes_both_queues_of_its_accounts_and_a_producer_none() -> None:
-    served = celery_app(settings(), ["textgoto", "shop_a"]).conf.task_queues
-    assert [queue.name for queue in served] == ["textgoto.high", "textgoto", "shop_a.high", "shop_a"]
+def test_a_worker_consumes_the_queues_of_its_accounts_and_a_producer_none() -> None:
+    served = celery_app(settings(), ["textgoto", "a"]).conf.task_queues
+    names = ["textgoto.high", "textgoto", "textgoto.receipts", "a.high", "a", "a.receipts"]
+    assert [queue.name for queue in served] == names
+    assert [provider_of(name) for name in names] == ["textgoto"] * 3 + ["a"] * 3
     assert celery_app(settings()).conf.task_queues == []
 
 

@@ -133,7 +133,7 @@ def test_a_command_that_is_shown_can_be_typed(words: list[str]) -> None:
     while hasattr(command, "commands") and rest and rest[0] in command.commands:
         command, rest = command.commands[rest[0]], rest[1:]
     assert command is not COMMANDS, f"there is no command {words[0]}"
-    options = {option for parameter in command.params for option in parameter.opts}
+    options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     assert [word for word in rest if word.startswith("-") and word not in options] == []
 
 
@@ -161,7 +161,7 @@ def known(setting: str) -> bool:
         return name in Settings.model_fields
     account, field = rest
     adapters = [available()[account]] if account in available() else list(available().values())
-    fields = {"adapter", "base_url", "group_size", "concurrency"}
+    fields = {"adapter", "base_url", "group_size", "concurrency", "callback_token"}
     return name == "providers" and field in fields.union(*({*one.required, *one.optional} for one in adapters))
 
 
@@ -200,11 +200,13 @@ def plain(default: Any) -> Any:
 
 
 def said(default: str, count: int) -> list[Any]:
-    """Read a default as the table says it: "60, 5, 0.25", "30, 7 days", "off" or nothing."""
+    """Read a default as the table says it: "60, 5, 0.25", "30, 7 days", "off", words or nothing."""
     if not default or default == "the name":
         return [""] * count
     if default == "off":
         return [False, ""][:count]
+    if default.startswith("`"):
+        return code(default)
     unit = 86400 if default.endswith(" days") else 1
     return [float(number) * unit for number in default.removesuffix(" days").split(", ")]
 

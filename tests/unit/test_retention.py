@@ -32,7 +32,14 @@ LASTING = {
     r"d:e": "the events, trimmed by age",
     r"d:et": "one cursor",
     r"d:g:[^:]+": "a few slots of each queue, folded by the sweep",
+    r"d:s:[^:]+": "an entry for each thing that an account cannot do, until it is mended",
+    r"d:f:[^:]+": "ids of jobs whose fate is asked for, taken out when it is known or given up; trimmed by age",
+    r"d:v": "ids with a code of ours, taken out by the sweep once their verification is over",
     r"d:i:[^:]+:[a-z]+": "ids by state, trimmed by age once settled, and by each move before",
+    r"d:no": "who wants no more texts: that is for ever",
+    r"d:ca": "names of accounts",
+    r"d:cn": "a few counts of each account",
+    r"d:c[ux]": "receipts nobody wanted, callbacks set aside: trimmed by age",
 }
 
 #: Those of them that are there for ever, on a server whose jobs are all forgotten.
@@ -67,6 +74,7 @@ class Story:
         self.repeated()
         self.verified()
         self.in_batches()
+        self.left_alone()
         self.waited_for()
         found = {id_: self.bench.state(id_) for id_ in self.ends}
         assert found == self.ends
@@ -141,6 +149,16 @@ class Story:
         self.ends |= {again: "cancelled", wire: "sent", queued: "cancelled"}
         with suppress(InvalidRequest):
             self.d.send_many([Message(NUMBER, TEXT)], batch_id=f"{self.name}cancelled")
+
+    def left_alone(self) -> None:
+        """Refused as they are enqueued and as they are claimed, since the person wants no more texts, until they do."""
+        before = self.send("failed", valid_for=DAY)
+        hashed = self.bench.settings.hashed("number", NUMBER)
+        self.d.opt_out(NUMBER)
+        self.send("failed", idempotency_key=f"{self.name} left alone", send_at=self.d_time() + DAY, valid_for=DAY)
+        token = self.bench.hold(before)
+        self.bench.run(self.bench.calls.claim(token, [(before, "never", {})], {before: hashed}))
+        self.d.opt_in(NUMBER)
 
     def waited_for(self) -> None:
         """What takes time: schedules, passed times, dead workers, lost messages."""

@@ -236,7 +236,8 @@ def test_as_many_jobs_as_one_call_carries_are_written(bench: Bench) -> None:
 
 def test_a_worker_is_handed_what_it_needs_and_no_more(bench: Bench) -> None:
     bench.create("0001", high=True, valid_for=600_000, private=b"private")
-    ((id_, public, private, provider, lane, attempts, useless, created),) = bench.take("0001").records
+    ((id_, public, private, provider, lane, attempts, useless, created, *more),) = bench.take("0001").records
+    assert more == [b"", b"", b""], "nothing of an earlier try, no code of ours, no card"
     assert [id_, public, private, provider] == [b"0001", record("0001").public, b"private", b"textgoto"]
     assert (lane, int(attempts)) == (b"1", 0)
     assert (useless, created) == (str(bench.clock.ms + 600_000).encode(), str(bench.clock.ms).encode())
@@ -399,7 +400,7 @@ def test_a_claim_whose_answer_was_lost_finds_its_own(bench: Bench) -> None:
     """Else the worker would leave to nobody what is in its hands."""
     bench.create("0001")
     token = bench.hold("0001")
-    call = bench.calls.claim(token, [("0001", "never")])
+    call = bench.calls.claim(token, [("0001", "never", {})])
     assert bench.run(call) == [None]
     bench.clock.advance(1)
     assert bench.run(call) == [None]
@@ -454,7 +455,7 @@ def test_of_a_group_each_job_is_answered_for_itself(bench: Bench) -> None:
     bench.create("0004", valid_for=1)
     token = bench.hold("0001", "0003", "0004")
     bench.clock.advance(1)
-    asked = [(id_, "never") for id_ in ("0001", "0002", "0003", "0004", "0005")]
+    asked: Any = [(id_, "never", {}) for id_ in ("0001", "0002", "0003", "0004", "0005")]
     assert bench.run(bench.calls.claim(token, asked)) == [None, "sent", None, "expired", "gone"]
 
 
@@ -1162,7 +1163,7 @@ def test_judging_what_is_no_verification_changes_nothing(bench: Bench) -> None:
 # -- retention ---------------------------------------------------------------------------------------------------------
 
 #: Indexes that have no lifetime: what is in them has, the sweep sees to it.
-INDEXES = ("d:mode", "d:hk", "d:p", "d:e", "d:i:", "d:g:", "d:a")
+INDEXES = ("d:mode", "d:hk", "d:p", "d:e", "d:i:", "d:g:", "d:a", "d:f:")
 
 
 def everything(bench: Bench) -> None:
@@ -1503,7 +1504,7 @@ class Walk(RuleBasedStateMachine):
     )
     def claim(self, ids: list[str], repeat: str, data: st.DataObject) -> None:
         token = data.draw(st.sampled_from(self.tokens[-3:]))
-        states = self.bench.run(self.bench.calls.claim(token, [(id_, repeat) for id_ in ids]))
+        states = self.bench.run(self.bench.calls.claim(token, [(id_, repeat, {}) for id_ in ids]))
         for id_, state in zip(ids, states, strict=True):
             job = self.jobs.get(id_)
             if job is None:
