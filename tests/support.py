@@ -46,7 +46,7 @@ def phone(ending: int) -> str:
 
 def phones(count: int, start: int = 0) -> list[str]:
     """Return ordinary numbers that nobody owns, all different, none of them magic."""
-    return [f"+1{200 + n // 66}5550{134 + n % 66}" for n in range(start, start + count)]
+    return [f"+1{200 + n // 54}5550{146 + n % 54}" for n in range(start, start + count)]
 
 
 def until(look: Callable[[], T], seconds: float = 15.0, what: str = "it") -> T:

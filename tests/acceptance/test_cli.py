@@ -282,8 +282,8 @@ class TestLookupAndOperations:
 
     def test_an_argument_that_is_none_is_told(self, run: Run) -> None:
         ended = run("op", "textgoto", "balance", "colour=red", "--wait")
-        assert (ended.code, ended.err) == (1, "")
-        assert "colour is not an argument here" in ended.out
+        assert (ended.code, ended.out) == (2, "")
+        assert "argument colour: is none of balance" in ended.err
 
 
 # -- looking -----------------------------------------------------------------------------------------------------------

@@ -79,6 +79,8 @@ def heard(own: Deployment) -> Iterator[Listener]:
 
 
 READ: dict[bytes, Callable[[Any, bytes], Any]] = {
+    # Gone since it was listed.
+    b"none": lambda _, key: [key],
     b"string": lambda redis, key: [redis.get(key)],
     b"list": lambda redis, key: redis.lrange(key, 0, -1),
     b"set": lambda redis, key: redis.smembers(key),

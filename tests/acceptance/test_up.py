@@ -17,6 +17,7 @@ import redis
 from dispatcher import Dispatcher, State
 from dispatcher.settings import RUNTIME, load
 from tests.support import TIMES, WATCH, Process, listens, phone, phones, until
+from workers.adapters import available
 from workers.sandbox.client import Sandbox
 
 COMMAND: Final = str(Path(sys.executable).parent / "dispatcher")
@@ -24,6 +25,9 @@ COMMAND: Final = str(Path(sys.executable).parent / "dispatcher")
 #: Quick to notice what dies.
 QUICK: Final = {f"DISPATCHER_{name.upper()}": value for name, value in {**TIMES, "heartbeat": "0.5"}.items()}
 TRIED: Final = {"DISPATCHER_SANDBOX": "1", **QUICK}
+
+#: With the sandbox there is one at each provider.
+ACCOUNTS: Final = sorted(available())
 
 
 class Up(Process):
@@ -37,7 +41,7 @@ class Up(Process):
         self.environment = environment
 
     def ready(self) -> Up:
-        self.wait_for("ready: textgoto")
+        self.wait_for(f"ready: {', '.join(ACCOUNTS)}")
         for url in (self.told["redis_url"], self.told.get("sandbox_url", "")):
             if url:
                 WATCH.port(int(url.rsplit(":", 1)[1].split("/")[0]), f"{url} of up")
@@ -125,6 +129,27 @@ def test_everything_runs_and_is_found_from_its_folder(up: Up) -> None:
     assert listens(int(flower.rsplit(":", 1)[1]))
 
 
+def test_what_providers_call_back_is_taken_and_read(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sandbox's receipt and a phone's stop, with nothing to be set."""
+    sandbox = Sandbox(up.told["sandbox_url"])
+    until(lambda: sandbox.told()["mobtexting"].url.startswith(up.told["receiver_url"]), what="an address")
+    assert up.told["receiver_url"] in up.run("receiver", "--urls").output()
+    with client(up, monkeypatch) as dispatcher:
+        job = dispatcher.send(phone(1), "Hello", provider="mobtexting")
+        assert dispatcher.wait(job.id, until="final").state == State.DELIVERED
+        sandbox.text("thetexting", phone(2), "STOP")
+        until(lambda: dispatcher.opted_out(phone(2)), what="the stop")
+
+
+def test_without_a_hash_key_there_is_no_receiver_and_it_says_so(redis_url: str, sandbox: Sandbox, start: Start) -> None:
+    account = {"DISPATCHER_PROVIDERS__TEXTGOTO__UID": "sandbox", "DISPATCHER_PROVIDERS__TEXTGOTO__PWD": "sandbox"}
+    place = {"DISPATCHER_PROVIDERS__TEXTGOTO__BASE_URL": sandbox.url, "DISPATCHER_REDIS_URL": redis_url}
+    up = start({**QUICK, **account, **place})
+    up.wait_for("receiver none, since DISPATCHER_HASH_KEY is not set")
+    assert not up.pids("dispatcher.cli receiver")
+    assert up.interrupt() == 0
+
+
 def test_a_second_one_says_so_and_leaves_the_first_alone(up: Up) -> None:
     second = Process([COMMAND, "up"], up.environment, up.folder, "second")
     assert second.wait() == 1
@@ -136,7 +161,8 @@ def test_a_second_one_says_so_and_leaves_the_first_alone(up: Up) -> None:
 def test_ctrl_c_stops_it_whole(start: Start, tmp_path: Path) -> None:
     up = start().ready()
     told, started = up.told, children(up.popen.pid)
-    assert len(started) == 4
+    # The server, the sandbox, the receiver, Flower.
+    assert len(started) == len(ACCOUNTS) + 4
     assert up.interrupt() == 0
     assert "everything is stopped" in up.output()
     assert "starts again" not in up.output()
@@ -167,11 +193,11 @@ def test_a_worker_killed_in_the_middle_is_back_and_nothing_is_sent_twice(
         numbers = phones(300)
         jobs = [dispatcher.send(number, "Hello", provider="textgoto").id for number in numbers]
         until(lambda: sandbox.counts().accepted, what="the first text")
-        killed = up.pid("celery --quiet -A workers worker")
+        killed = up.pid("worker -Q textgoto")
         os.kill(killed, signal.SIGKILL)
         up.wait_for("ended with signal SIGKILL; starts again in 1 s")
         ends = [dispatcher.wait(one, timeout=60).state for one in jobs]
-        assert up.pid("celery --quiet -A workers worker") != killed
+        assert up.pid("worker -Q textgoto") != killed
     taken = sandbox.counts().accepted
     assert set(ends) <= {State.SENT, State.UNKNOWN}
     assert max(taken.values()) == 1
@@ -252,10 +278,10 @@ def test_it_refuses_at_once_what_cannot_work(label: str, start: Start) -> None:
 
 def test_as_json_each_line_is_an_object(start: Start) -> None:
     up = start(TRIED, "--json")
-    up.wait_for('"line":"ready: textgoto (sandbox)"')
+    up.wait_for(f'"line":"ready: {", ".join(ACCOUNTS)} (sandbox)"')
     assert up.interrupt() == 0
     told = [json.loads(line) for line in up.output().splitlines()]
-    assert {"up", "sandbox", "textgoto", "flower"} <= {one["process"] for one in told}
+    assert {"up", "sandbox", "textgoto", "receiver", "flower"} <= {one["process"] for one in told}
 
 
 def test_what_a_killed_one_left_behind_is_believed_by_nobody(
