@@ -1053,18 +1053,19 @@ def _show(one: Job, *, as_json: bool) -> None:
     if as_json:
         _json(one.to_dict())
         return
-    from dispatcher.pages import line
+    from dispatcher.pages import line, result_rows
 
     typer.echo(line(one))
-    for name, value in (one.result or {}).items():
-        typer.echo(f"  {name}: {one_line(str(value))}")
+    for name, value in result_rows(one.result or {}):
+        typer.echo(f"  {name + ':' if name else '   '} {one_line(value)}")
 
 
 def _concerned(told: dict[str, Any]) -> str:
     """Return in one line whom an event is about, and what they said."""
     if "from" in told:
         return one_line(f"{told['from']} to {told['to'] or told['provider']}: {told['text']}")
-    return str(told.get("to") or told.get("number") or "")
+    why = told["failure"]["message"] if told.get("failure") else told.get("by", "")
+    return one_line(f"{told.get('to') or told.get('number') or ''} {why}")
 
 
 def _show_optout(number: str, words: str, *, as_json: bool, opted_out: bool, since: datetime | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -127,8 +127,18 @@ def _facts(job: Job) -> Iterator[tuple[str, str | Text | None]]:
         yield "failure", job.failure.words
     if job.expires_at:
         yield "useless after", f"{job.expires_at:%Y-%m-%d %H:%M:%S %Z}"
-    for name, value in (job.result or {}).items():
-        yield name, str(value)
+    yield from result_rows(job.result or {})
+
+
+def result_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield a result row by row: of a list of objects each has its own, and what is not known is left out."""
+    for name, value in result.items():
+        if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            for at, one in enumerate(value):
+                known = (f"{key} {word}" for key, word in one.items() if word is not None and word != "")
+                yield "" if at else name, ", ".join(known)
+        elif value is not None:
+            yield name, str(value)
 
 
 def _waiting(waiting: Waiting) -> str:

@@ -153,9 +153,10 @@ def test_what_the_file_then_says_is_heard(shell: Shell, tmp_path: Path, redis_ur
     text = file.read_text()
     for name, value in {"redis_url": redis_url, **KEYS}.items():
         text = text.replace(f'#{name} = ""', f'{name} = "{value}"')
-    text = text.replace("#[providers.textgoto]", "[providers.textgoto]").replace('#uid = ""', 'uid = "sandbox"')
-    text = text.replace('#pwd = ""', 'pwd = "sandbox"').replace("#base_url = ", f'base_url = "{sandbox.url}" # ')
-    file.write_text(text)
+    others, _, own = text.partition("#[providers.textgoto]")
+    own = own.replace('#uid = ""', 'uid = "sandbox"', 1).replace('#pwd = ""', 'pwd = "sandbox"', 1)
+    own = own.replace("#base_url = ", f'base_url = "{sandbox.url}" # ', 1)
+    file.write_text(f"{others}[providers.textgoto]{own}")
     ended = shell("doctor", "--json")
     assert (ended.code, ended.wrong) == (0, {})
     assert "credentials work" in ended.findings["account.textgoto"]["message"]

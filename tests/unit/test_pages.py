@@ -22,6 +22,7 @@ from dispatcher.pages import (
     print_operation,
     print_operations,
     print_providers,
+    result_rows,
     state_text,
     timeline,
 )
@@ -249,6 +250,19 @@ class TestList:
         failure = Failure(kind=FailureKind.REJECTED, code="", message=MARKUP)
         print_jobs([job(state=State.FAILED, failure=failure)])
         assert MARKUP in capsys.readouterr().out
+
+
+def test_a_result_is_shown_row_by_row() -> None:
+    """Of a list of objects each has its own; what is not known is left out."""
+    numbers = [{"number": "+1***50", "price": "1", "area_code": None}, {"number": "+1***51", "tags": ["a"]}]
+    result = {"available": "21.5", "currency": None, "numbers": numbers, "names": ["a", "b"], "none": []}
+    assert [*result_rows(result)] == [
+        ("available", "21.5"),
+        ("numbers", "number +1***50, price 1"),
+        ("", "number +1***51, tags ['a']"),
+        ("names", "['a', 'b']"),
+        ("none", "[]"),
+    ]
 
 
 BUY: Final = OperationSchema(

@@ -409,3 +409,17 @@ def test_the_sandboxs_jobs_are_marked() -> None:
 def test_a_record_shows_nothing_of_the_person() -> None:
     """Without a key the private part is in clear, and a record may be in a traceback."""
     assert not leaks(repr(record("0001")), NUMBER, TEXT)
+
+
+def test_of_a_url_in_a_result_only_the_host_is_shown_and_ids_stay_whole() -> None:
+    """What follows the host may be a callback's secret token; an id is what people ask the vendor about."""
+    url = "https://callbacks.example.com/clubtexting/s3cret-token"
+    shown = records.masked(
+        {"id": "177107072", "forward_url": url, "rows": [{"message_id": "447700900123", "to": NUMBER}]}
+    )
+    assert shown == {
+        "id": "177107072",
+        "forward_url": "https://callbacks.example.com/***",
+        "rows": [{"message_id": "447700900123", "to": "***23"}],
+    }
+    assert records.masked({"id": NUMBER}) == {"id": "***23"}
