@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, overload
 
 import msgspec
 import redis
@@ -443,6 +443,13 @@ class JobStore:
     def close(self) -> None:
         """Close the connections."""
         self.redis.close()
+
+
+class Caller(Protocol):
+    """What makes calls from an event loop: `AsyncJobStore`, or a double of it."""
+
+    async def run(self, call: Call[T]) -> T:
+        """Make one call."""
 
 
 class StoredIds(Sequence[str]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -18,7 +18,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from dispatcher.callbacks import TRIES, CallbackCalls, Kept
 from dispatcher.errors import ConfigurationError, StoreUnavailable
 from dispatcher.optouts import OptOuts, Text
-from dispatcher.store import Call, Calls, Word
+from dispatcher.store import Call, Caller, Calls, Word
 from workers.adapters import receipt_key
 from workers.execute import summary
 from workers.inquiries import word
@@ -35,15 +35,10 @@ T = TypeVar("T")
 _COUNTED: Final = {"moved": "applied", "late": "late", "early": "early"}
 
 
-class _Store(Protocol):
-    async def run(self, call: Call[T]) -> T:
-        """Make one call."""
-
-
 class Reader:
     """Reads the callbacks of the accounts that a worker serves."""
 
-    def __init__(self, settings: Settings, adapters: Mapping[str, Adapter], store: _Store) -> None:
+    def __init__(self, settings: Settings, adapters: Mapping[str, Adapter], store: Caller) -> None:
         """Read for the accounts in `adapters`."""
         self._settings = settings
         self._adapters = adapters

@@ -29,7 +29,7 @@ from dispatcher.privacy import one_line
 from dispatcher.queues import is_high, queue_name
 from dispatcher.settings import Settings
 from dispatcher.states import State
-from dispatcher.store import Advance, Call, Calls, Taken, call_name
+from dispatcher.store import Advance, Call, Caller, Calls, Taken, call_name
 from workers import loops, policy
 from workers.adapters import receipt_key
 from workers.lanes import Places, Turns
@@ -51,13 +51,6 @@ _CODE_DIGITS: Final = 6
 _FIRST_LOOK: Final = {"poll": 30.0, "push and poll": 300.0}
 
 _UNREAD: Final = Failure(kind=FailureKind.AMBIGUOUS, code="unread", message="the answer could not be read")
-
-
-class Store(Protocol):
-    """What makes the calls of `dispatcher.store`."""
-
-    async def run(self, call: Call[T]) -> T:
-        """Make one call."""
 
 
 class Sender(Protocol):
@@ -82,7 +75,7 @@ class Execution:
         self,
         settings: Settings,
         adapters: Mapping[str, Adapter],
-        store: Store,
+        store: Caller,
         limiter: Limiter,
         transport: Sender,
         *,

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
@@ -18,11 +18,12 @@ from dispatcher import records
 from dispatcher.errors import ConfigurationError, InvalidRequest, StoreUnavailable
 from dispatcher.outcomes import Failure
 from dispatcher.states import State
-from dispatcher.store import Call, Calls, Word
+from dispatcher.store import Caller, Calls, Word
 from workers.adapters import receipt_key
+from workers.execute import Sender
 from workers.lanes import Turns
 from workers.limits import Later, Limiter
-from workers.providers.base import Adapter, Group, News, Request, Response
+from workers.providers.base import Adapter, Group, News, Response
 from workers.suspensions import Suspensions
 
 if TYPE_CHECKING:
@@ -40,16 +41,6 @@ _MOST: Final = 100
 _PLACES: Final = 32
 
 
-class _Store(Protocol):
-    async def run(self, call: Call[T]) -> T:
-        """Make one call."""
-
-
-class _Sender(Protocol):
-    async def send(self, request: Request) -> Response | Failure:
-        """Send it once."""
-
-
 class Inquiries:
     """Asks what became of jobs, some at a time, within the provider's limits."""
 
@@ -57,9 +48,9 @@ class Inquiries:
         self,
         settings: Settings,
         adapters: Mapping[str, Adapter],
-        store: _Store,
+        store: Caller,
         limiter: Limiter,
-        transport: _Sender,
+        transport: Sender,
         *,
         turns: Turns,
         suspensions: Suspensions,
@@ -127,7 +118,8 @@ class Inquiries:
             await asyncio.sleep(grant.wait)
             answer = await self._transport.send(group.request)
             news = answer if isinstance(answer, Failure) else _news(adapter, answer, group)
-            if isinstance(news, Failure):
+            # That the account may not ask says nothing of the operation that is asked about.
+            if isinstance(news, Failure) and not news.permission:
                 self._suspensions.learn(group.jobs[0], news)
         await self._suspensions.save()
         told = {} if isinstance(news, Failure) else news

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -23,7 +23,7 @@ from dispatcher.errors import StoreUnavailable
 from dispatcher.jobs import Kind, Operation, Work, moment, new_id
 from dispatcher.outcomes import Failure, FailureKind, Found, Outcome
 from dispatcher.queues import both_queues
-from dispatcher.store import Call, Calls
+from dispatcher.store import Caller, Calls
 from dispatcher.suspensions import ACCOUNT, FUNDS, OPERATION, Suspension, scope_of
 from workers import loops
 from workers.providers.base import Adapter, Group
@@ -51,11 +51,6 @@ _BALANCE: Final = "balance"
 _KNOWN_TO_IT: Final = frozenset({FailureKind.REJECTED, FailureKind.OPTED_OUT, FailureKind.INSUFFICIENT_FUNDS})
 
 Verdict: TypeAlias = Literal["lift", "stay", "try a job"]
-
-
-class _Store(Protocol):
-    async def run(self, call: Call[T]) -> T:
-        """Make one call."""
 
 
 def passed(scope: str, outcome: Outcome) -> bool:
@@ -122,7 +117,7 @@ class Suspensions:
         self,
         settings: Settings,
         adapters: Mapping[str, Adapter],
-        store: _Store,
+        store: Caller,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -319,7 +314,7 @@ class Probes:
         self,
         settings: Settings,
         adapters: Mapping[str, Adapter],
-        store: _Store,
+        store: Caller,
         suspensions: Suspensions,
         *,
         ask: Callable[[Work], Awaitable[Outcome | None]],

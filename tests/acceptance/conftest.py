@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import re
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import msgspec
 import pytest
-import typer
 
 from dispatcher import Dispatcher, Job
-from dispatcher.cli import app, main
 from dispatcher.settings import load
 from tests import support
+from tests.commands import Run, in_process
 from tests.support import WATCH, Deployment, Process, Server, Worker
 from workers.receiver import url
 from workers.sandbox.client import Sandbox
@@ -51,25 +48,6 @@ OTHERS: Final = {
     "brokethe": {"adapter": "thetexting", "api_key": "broke", "api_secret": "sandbox"},
     "wrongthe": {"adapter": "thetexting", "api_key": "sandbox", "api_secret": PASSWORD},
 }
-
-#: Built once for all tests: that takes longer than most commands.
-_COMMANDS: Final = typer.main.get_command(app)
-
-
-class Ended(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The one JSON object that it printed."""
-        return msgspec.json.decode(self.out, type=dict[str, Any])
-
-
-Run = Callable[..., Ended]
 
 
 class Four(Deployment):
@@ -169,17 +147,4 @@ def cli(all_four: Four, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """Run `dispatcher ARGUMENTS` without waiting for an interpreter to start."""
     shared = {"DISPATCHER_REDIS_URL", "DISPATCHER_SANDBOX", "DISPATCHER_SANDBOX_URL"}
     known = {name: one for name, one in all_four.environment.items() if name in shared or name.endswith("_KEY")}
-    for name, value in known.items():
-        monkeypatch.setenv(name, value)
-
-    def run(*arguments: str, stdin: str = "") -> Ended:
-        monkeypatch.setattr(typer.main, "get_command", lambda _: _COMMANDS)
-        monkeypatch.setattr(sys, "argv", ["dispatcher", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capsys.readouterr()
-        assert "Traceback" not in told.err
-        return Ended(int(ended.value.code or 0), told.out, told.err)
-
-    return run
+    return in_process(known, monkeypatch, capsys)

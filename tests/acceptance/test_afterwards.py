@@ -14,9 +14,10 @@ import msgspec
 import pytest
 
 from dispatcher import Dispatcher, Job, Message, State
-from tests.acceptance.conftest import KEYS, PASSWORD, Four, Run
+from tests.acceptance.conftest import KEYS, PASSWORD, Four
 from tests.acceptance.test_every_operation import american
 from tests.acceptance.test_privacy import kept, unpacked
+from tests.commands import Run
 from tests.support import SHORT, Worker, phone, phones, until
 
 #: Every text of these tests bears it, and nothing but providers and phones may show it.

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import msgspec
 import pytest
-import typer
 
 from dispatcher import Dispatcher, Message
-from dispatcher.cli import app, main
+from tests.commands import Ended, Run, in_process
 from tests.support import Deployment, Process, accepted, clean_environment, phone, phones, taken_by_number, until
 
 #: The fields of a job's document, by contract; it grows by adding.
@@ -29,31 +27,6 @@ DOCUMENTED: Final = {
 }  # fmt: skip
 
 TEXT: Final = "Your parcel is here"
-
-#: Built once for all tests: that takes longer than most commands.
-COMMANDS: Final = typer.main.get_command(app)
-
-
-class Ended(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def documents(self) -> list[dict[str, Any]]:
-        """The JSON objects that it printed, one a line."""
-        return [msgspec.json.decode(line, type=dict[str, Any]) for line in self.out.splitlines()]
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The one that it printed."""
-        (one,) = self.documents
-        return one
-
-
-Run = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -69,20 +42,7 @@ def environment(running: Deployment) -> dict[str, str]:
 @pytest.fixture
 def run(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run `dispatcher ARGUMENTS` without waiting for an interpreter to start."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-
-    def run(*arguments: str, stdin: str = "") -> Ended:
-        monkeypatch.setattr(typer.main, "get_command", lambda _: COMMANDS)
-        monkeypatch.setattr(sys, "argv", ["dispatcher", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capsys.readouterr()
-        assert "Traceback" not in told.err
-        return Ended(int(ended.value.code or 0), told.out, told.err)
-
-    return run
+    return in_process(environment, monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from dispatcher import Dispatcher, Job, Message, State, Unsupported
-from tests.acceptance.conftest import KEYS, OTHERS, Four, Run
+from tests.acceptance.conftest import KEYS, OTHERS, Four
 from tests.acceptance.test_privacy import kept, unpacked
+from tests.commands import Run
 from tests.support import phone, until
 from workers.adapters import available
 from workers.operations import COMMANDS

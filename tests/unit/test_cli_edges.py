@@ -5,45 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 import pytest
-import typer
 
-from dispatcher.cli import app, main
 from dispatcher.errors import IdempotencyConflict
+from tests.commands import Run, in_process
 from tests.support import clean_environment
 from tests.unit.support import HASH_KEY, NUMBER, SECRET_KEY, TEXT, URL, Bench
-
-COMMANDS: Final = typer.main.get_command(app)
-
-
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run `dispatcher ARGUMENTS` with a Redis that is not there."""
-    for name, value in {"REDIS_URL": URL, "SECRET_KEY": SECRET_KEY, "HASH_KEY": HASH_KEY}.items():
-        monkeypatch.setenv(f"DISPATCHER_{name}", value)
-
-    def run(*arguments: str) -> Ended:
-        monkeypatch.setattr(typer.main, "get_command", lambda _: COMMANDS)
-        monkeypatch.setattr(sys, "argv", ["dispatcher", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), told.out, told.err)
-
-    return run
+    settings = {"REDIS_URL": URL, "SECRET_KEY": SECRET_KEY, "HASH_KEY": HASH_KEY}
+    return in_process({f"DISPATCHER_{name}": value for name, value in settings.items()}, monkeypatch, capsys)
 
 
 #: Arguments that can never work, and what the error begins with.

@@ -164,6 +164,17 @@ def test_one_refusal_stops_the_asking_too(road: Curious) -> None:
     assert road.wire.sent == ["about 0001"]
 
 
+def test_that_it_may_not_ask_stops_no_sending(road: Curious) -> None:
+    """A token without the right to read reports is good for texts all the same."""
+    sent(road, "0001")
+    road.news = Failure(kind=FailureKind.UNAUTHORIZED, permission=True)
+    road.clock.advance(30)
+    road.look()
+    assert not road.bench.redis.exists("d:s:plain")
+    road.enqueue("0002")
+    assert road.run("0002") == "sent"
+
+
 def test_a_look_takes_its_turn_where_the_provider_takes_few_at_once(road: Curious) -> None:
     sent(road, "0001", "0002")
     road.adapter.at_once = 1  # type: ignore[misc]  # of this instance only

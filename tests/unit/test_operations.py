@@ -2,53 +2,27 @@
 
 from __future__ import annotations
 
-import io
-import sys
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import pytest
-import typer
 
 from dispatcher.accounts import KEY, Account, ArgumentSchema, OperationSchema
-from dispatcher.cli import app, main
 from dispatcher.jobs import CARD_FIELDS
+from tests.commands import Run, in_process
 from tests.unit.support import HASH_KEY, SECRET_KEY, URL, Bench, leaks
 from workers.adapters import available, schemas
-
-COMMANDS: Final = typer.main.get_command(app)
 
 NUMBER: Final = "+447700900077"
 SECRET: Final = "canary"
 
 
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run `dispatcher ARGUMENTS` with a Redis that is not there."""
-    for name, value in {"REDIS_URL": URL, "SECRET_KEY": SECRET_KEY, "HASH_KEY": HASH_KEY}.items():
-        monkeypatch.setenv(f"DISPATCHER_{name}", value)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def run(*arguments: str, stdin: str = "") -> Ended:
-        monkeypatch.setattr(typer.main, "get_command", lambda _: COMMANDS)
-        monkeypatch.setattr(sys, "argv", ["dispatcher", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), told.out, told.err)
-
-    return run
+    settings = {"REDIS_URL": URL, "SECRET_KEY": SECRET_KEY, "HASH_KEY": HASH_KEY}
+    environment = {f"DISPATCHER_{name}": value for name, value in settings.items()}
+    return in_process(environment | {"COLUMNS": "100"}, monkeypatch, capsys)
 
 
 #: As the worker of a provider publishes it whose adapter is not installed here.

@@ -158,6 +158,15 @@ def test_nobody_is_put_on_the_list_under_another_hash_key(bench: Bench, ask: str
         getattr(stranger, ask)(NUMBER)
 
 
+def test_a_card_goes_though_a_worker_of_the_release_before_ended_its_purchase(bench: Bench) -> None:
+    """It knows nothing of cards, and leaves them where they are."""
+    bench.started("0001", card=b"sealed card")
+    bench.redis.hset("d:j:0001", "s", "unknown")
+    bench.clock.advance(1)
+    bench.sweep()
+    assert "xc" not in bench.raw("0001")
+
+
 # -- what comes in large, often, or from a later release ---------------------------------------------------------------
 
 
