@@ -92,8 +92,8 @@ class House:
         try:
             place = path or url(self.settings, "", account)
             connection.request(method, f"{place}{'?' if query else ''}{query}", body or None, dict(headers or {}))
-            answer = connection.getresponse()
-            return Answer(answer.status, answer.read(), answer.getheader("content-type", ""))
+            with connection.getresponse() as answer:
+                return Answer(answer.status, answer.read(), answer.getheader("content-type", ""))
         finally:
             connection.close()
 
@@ -371,9 +371,8 @@ def test_no_answer_that_is_not_the_vendors_has_a_body(house: House, raw: bytes, 
     house.start()
     place = urlsplit(house.origin)
     path = url(house.settings, "", "ringer").encode()
-    with socket.create_connection((place.hostname, place.port), timeout=10) as one:
+    with socket.create_connection((place.hostname, place.port), timeout=10) as one, one.makefile("rb") as told:
         one.sendall(raw.replace(b"{path}", path))
-        told = one.makefile("rb")
         assert told.readline().split()[1] == str(status).encode()
         headers = [line.strip().lower() for line in iter(told.readline, b"\r\n")]
         assert b"content-length: 0" in headers
