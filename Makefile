@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-system lint format docs lock clean
+.PHONY: help install demo up test test-system chaos lint format docs lock bench clean
 
 help: ## show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,10 +30,10 @@ demo: install ## see it work against the sandbox, with nothing else to install
 up: install ## run everything: Redis, a worker for each account, Flower; with DISPATCHER_SANDBOX=1 the sandbox
 	$(BIN)/dispatcher up
 
-# Tests that start processes of their own have all cores for themselves.
+# Tests that start processes of their own wait more than they work, so that there may be more of them than cores.
 test: install ## run the tests
 	$(BIN)/pytest --numprocesses auto tests/unit tests/providers
-	$(BIN)/pytest tests/integration tests/acceptance
+	$(BIN)/pytest --numprocesses 3 --dist loadscope tests/integration tests/acceptance
 
 test-system: install ## run the tests that need a browser: Debian's Chromium, which this installs
 	@command -v chromium >/dev/null || { \
@@ -41,6 +41,9 @@ test-system: install ## run the tests that need a browser: Debian's Chromium, wh
 		$$as_root apt-get update -q && \
 		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium; }
 	$(BIN)/pytest tests/system
+
+chaos: install ## break everything for half an hour, and judge what came of it; ONLY=worker-kill for one scenario
+	$(BIN)/python -m tests.chaos $(addprefix --only ,$(ONLY)) $(CHAOS)
 
 lint: install ## check style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -52,6 +55,9 @@ lint: install ## check style, types and the direction of imports
 format: install ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: install ## measure beside the alternative; ONLY=durability for one row
+	$(BIN)/python -m benchmarks $(addprefix --only ,$(ONLY))
 
 docs: install ## write docs/providers.md from the adapters
 	$(BIN)/python -m workers.matrix docs/providers.md

@@ -1,6 +1,6 @@
 """Send texts, verify numbers and look them up, through Celery workers that never lie about what became of it."""
 
-from dispatcher.batches import Batch
+from dispatcher.batches import Batch, Redriven, Refused
 from dispatcher.client import Check, Dispatcher
 from dispatcher.errors import (
     ConfigurationError,
@@ -18,7 +18,7 @@ from dispatcher.errors import (
     WaitTimeout,
 )
 from dispatcher.events import Event
-from dispatcher.jobs import Category, Job, Kind, Lane, Message
+from dispatcher.jobs import Category, Job, Kind, Lane, Message, OnUnknown
 from dispatcher.outcomes import Failure, FailureKind
 from dispatcher.settings import Settings
 from dispatcher.states import State
@@ -44,6 +44,9 @@ __all__ = [
     "Message",
     "NotBuilt",
     "NotFound",
+    "OnUnknown",
+    "Redriven",
+    "Refused",
     "Settings",
     "State",
     "StoreUnavailable",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from dispatcher.errors import ConfigurationError, InvalidRequest, UnknownProvider, Unsupported
+from dispatcher.privacy import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,13 +116,13 @@ class Accounts:
                 # It may have started this moment.
                 account = self.published(fresh=True).get(name)
             if account is None and name not in self._own:
-                raise UnknownProvider(name, sorted({*self.published(), *self._own}))
+                raise UnknownProvider(shown(name), sorted({*self.published(), *self._own}))
             if account is not None and operation not in account.operations:
                 close = get_close_matches(operation, account.operations, n=1)
                 meant = f"did you mean {close[0]}? It " if close else ""
                 can = f"{meant}can do {', '.join(sorted(account.operations))}"
                 reason = account.unsupported.get(operation, can)
-                raise Unsupported("operation", f"{name} does not offer it: {reason}", operation)
+                raise Unsupported("operation", f"{name} does not offer it: {reason}", shown(operation))
         return name
 
     def _can(self, name: str, operation: str) -> bool:

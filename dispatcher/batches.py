@@ -9,8 +9,10 @@ from typing import Any, Literal, Protocol, TypeAlias, overload
 
 import msgspec
 
+from dispatcher import checks
 from dispatcher.errors import InvalidRequest, WaitTimeout
-from dispatcher.jobs import Job
+from dispatcher.jobs import SCHEMA, Job
+from dispatcher.privacy import shown
 from dispatcher.states import FINAL, SETTLED, State
 from dispatcher.store import MOST, BatchState
 
@@ -38,16 +40,53 @@ class Reader(Protocol):
     def states(self, ids: Sequence[str]) -> list[State | None]:
         """Return the states of jobs."""
 
+    def redrive_many(self, *, batch: str, resend: bool, dry_run: bool, batch_id: str | None) -> Redriven:
+        """Enqueue again what ended badly."""
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A job that was not redriven, and why not."""
+
+    id: str
+    reason: str
+
+
+class Redriven(msgspec.Struct):
+    """What came of redriving many jobs, or, of a dry run, what would come of it."""
+
+    #: The batch that the new jobs form; None where there are none.
+    batch_id: str | None = None
+    dry_run: bool = False
+    #: Jobs made now, and these by the state that the old ones were in and the kind of their failure ("" for none).
+    redriven: int = 0
+    counts: dict[str, dict[str, int]] = {}
+    #: Jobs that were redriven before: their new jobs are there already.
+    known: int = 0
+    #: Jobs that were not, and the first thousand of them with the reason.
+    refused: int = 0
+    refusals: list[Refused] = []
+
+    @property
+    def good(self) -> bool:
+        """Whether all that was wanted was redriven."""
+        return not self.refused
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its document."""
+        document: dict[str, Any] = {"schema": SCHEMA, **msgspec.to_builtins(self)}
+        return document
+
 
 def ends(until: str) -> frozenset[State]:
     """Return the states that `until` means. Raises `InvalidRequest` for another word."""
-    if until not in {"settled", "final"}:
-        raise InvalidRequest("until", "must be settled or final", str(until)[:40])
+    if not isinstance(until, str) or until not in {"settled", "final"}:
+        raise InvalidRequest("until", "must be settled or final", shown(until))
     return SETTLED if until == "settled" else FINAL
 
 
 def looks(timeout: float) -> Iterator[float]:
     """Yield how long to sleep before each next look, until `timeout` seconds have passed."""
+    checks.timeout("timeout", timeout)
     started = time.monotonic()
     while (passed := time.monotonic() - started) < timeout:
         yield min(_LOOKS[0] if passed < 1 else _LOOKS[1], timeout - passed)
@@ -120,6 +159,14 @@ class Batch:
         """
         self._reader.cancel_batch(self.id)
         return self.counts
+
+    def redrive(self, *, resend: bool = False, dry_run: bool = False, batch_id: str | None = None) -> Redriven:
+        """Enqueue its jobs again that failed, expired or are undelivered, as a new batch; its own counts stay.
+
+        What is `unknown` is left alone unless `resend` says that being sent twice is better than not at all;
+        `Dispatcher.redrive_many` tells the rest.
+        """
+        return self._reader.redrive_many(batch=self.id, resend=resend, dry_run=dry_run, batch_id=batch_id)
 
     def _state(self) -> BatchState:
         state = self._reader.batch_state(self.id)

@@ -64,7 +64,7 @@ class CallbackCalls:
 
     def put(self, id_: str, account: str, sealed: bytes) -> Call[int]:
         """Keep a callback until it is read; answers when that was, in ms."""
-        return Call(script("callbacks_put"), [id_, account, sealed], int)
+        return Call(script("callbacks_put"), [id_, account, sealed], int, durable=True)
 
     def take(self, ids: Sequence[str]) -> Call[list[Kept]]:
         """Take callbacks to be read; answers those that are there."""

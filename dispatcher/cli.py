@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NoReturn
 from urllib.parse import urlsplit
@@ -33,7 +33,7 @@ from dispatcher.errors import (
     UnknownProvider,
     WaitTimeout,
 )
-from dispatcher.privacy import one_line
+from dispatcher.privacy import mask_numbers, one_line, shown
 from dispatcher.processes import RECEIVER_PORT, SANDBOX_PORT
 
 if TYPE_CHECKING:
@@ -49,8 +49,13 @@ _UNTIL: Final[dict[str, Until]] = {"settled": "settled", "final": "final"}
 #: What a disk that takes no more says.
 _NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
+#: Characters of what is said of a command's words.
+_LONGEST_USAGE: Final = 500
+
 #: Seconds between looks whether the sandbox was started anew.
 _SANDBOX_FORGETS: Final = 2.0
+
+_MINUTE: Final = timedelta(minutes=1)
 
 #: What the command line calls otherwise than Python does.
 _OTHERWISE: Final = {"code_ttl": "ttl", "options": "option"}
@@ -113,7 +118,7 @@ app.add_typer(providers, name="providers")
 def _checked_until(word: str) -> str:
     """Refuse another word than the two before anything is enqueued."""
     if word not in {"settled", "final"}:
-        raise InvalidRequest("--until", "must be settled or final", word)
+        raise InvalidRequest("--until", "must be settled or final", shown(word))
     return word
 
 
@@ -124,6 +129,9 @@ Provider = Annotated[str | None, typer.Option(help="The account to use, when sev
 Sender = Annotated[str, typer.Option(help="Who it is from, where the account may say so.")]
 Reference = Annotated[str, typer.Option(help="Your own name for it.")]
 Tenant = Annotated[str, typer.Option(help="On whose behalf.")]
+OnUnknown = Annotated[
+    str, typer.Option("--on-unknown", help="hold, or resend: once more when nobody can tell whether it was sent.")
+]
 Idempotency = Annotated[str | None, typer.Option("--idempotency-key", help="The same key returns the first job.")]
 ValidFor = Annotated[float | None, typer.Option(help="Seconds after which it is not sent any more.")]
 LaneName = Annotated[str | None, typer.Option("--lane", help="high or normal.")]
@@ -223,7 +231,7 @@ def receiver(
         _read_again(settings, as_json=as_json)
         return
     if base and not re.fullmatch(r"https?://[^/\s]+(/[^\s?#]*)?", base):
-        raise InvalidRequest("--base", "must be how it is reached, such as https://callbacks.example.com", base)
+        raise InvalidRequest("--base", "must be how it is reached, such as https://callbacks.example.com", shown(base))
     here = base or settings.receiver_url or f"http://{host}:{port}"
     if urls:
         _show_urls(settings, here, as_json=as_json)
@@ -398,6 +406,7 @@ def send(
     valid_for: ValidFor = None,
     send_at: Annotated[str | None, typer.Option(help="Not before: 2026-12-24T09:00:00+01:00")] = None,
     lane: LaneName = None,
+    on_unknown: OnUnknown = "hold",
     option: Options = None,
     wait: Wait = False,
     timeout: Timeout = 30,
@@ -412,7 +421,7 @@ def send(
     with _dispatcher() as dispatcher:
         job = dispatcher.send(
             to,
-            sys.stdin.read().removesuffix("\n") if text == "-" else text,
+            _stdin("text").removesuffix("\n") if text == "-" else text,
             provider=provider,
             sender=sender,
             category=category,
@@ -423,6 +432,7 @@ def send(
             valid_for=valid_for,
             send_at=_moment("--send-at", send_at),
             lane=lane,
+            on_unknown=on_unknown,
             options=_pairs(option or []),
         )
         _end(dispatcher, job, wait=wait, timeout=timeout, until=until, as_json=as_json, reveal=reveal)
@@ -449,6 +459,7 @@ def send_file(
     valid_for: ValidFor = None,
     send_at: Annotated[str | None, typer.Option(help="Not before: 2026-12-24T09:00:00+01:00")] = None,
     lane: LaneName = None,
+    on_unknown: OnUnknown = "hold",
     option: Options = None,
     batch_id: Annotated[
         str | None, typer.Option(help="The batch's name. Default: made of the file and these options.")
@@ -486,6 +497,9 @@ def send_file(
         "lane": lane,
         "options": _pairs(option or []),
     }
+    if on_unknown != "hold":
+        # Where nothing was said, a file's batch has the name that it had before this could be said.
+        terms["on_unknown"] = on_unknown
     asked = Asked(
         file=file,
         format=format_,
@@ -526,6 +540,7 @@ def verify(
     tenant: Tenant = "",
     idempotency_key: Idempotency = None,
     valid_for: ValidFor = None,
+    on_unknown: OnUnknown = "hold",
     option: Options = None,
     wait: Wait = False,
     timeout: Timeout = 30,
@@ -548,6 +563,7 @@ def verify(
             tenant=tenant,
             idempotency_key=idempotency_key,
             valid_for=valid_for,
+            on_unknown=on_unknown,
             options=_pairs(option or []),
         )
         _end(dispatcher, job, wait=wait, timeout=timeout, until=until, as_json=as_json, reveal=reveal)
@@ -566,7 +582,7 @@ def check(
     [bold]dispatcher check 06h00... 012837[/bold]
     """
     with _dispatcher() as dispatcher:
-        verdict = dispatcher.check(id_, sys.stdin.read() if code == "-" else code, timeout=timeout)
+        verdict = dispatcher.check(id_, _stdin("code") if code == "-" else code, timeout=timeout)
     if as_json:
         _json({"id": id_, "valid": verdict.valid, "status": verdict.status})
     else:
@@ -635,7 +651,7 @@ def op(
     from workers.operations import COMMANDS, check
 
     if operation in COMMANDS:
-        raise InvalidRequest("operation", f"has a command of its own: {COMMANDS[operation]}", operation)
+        raise InvalidRequest("operation", f"has a command of its own: {COMMANDS[operation]}", shown(operation))
     given: dict[str, Any] = _pairs(arguments or [])
     for name in given:
         if name in CARD_FIELDS:
@@ -646,7 +662,7 @@ def op(
     if from_json not in {"", "-"}:
         raise InvalidRequest("--arguments", "must be -: what may be secret comes on standard input, as a JSON object")
     if from_json:
-        given |= _object("--arguments", sys.stdin.read())
+        given |= _object("--arguments", _stdin("--arguments"))
     with _dispatcher() as dispatcher:
         known = _account(dispatcher, provider)
         if known is not None:
@@ -775,6 +791,61 @@ def cancel(id_: JobId = None, *, batch: WholeBatch = None, as_json: AsJson = Fal
 
 
 @app.command()
+def resolve(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="The unknown job's id.")],
+    state: Annotated[str, typer.Argument(help="sent (a text), completed (all else), or failed: surely not taken.")],
+    *,
+    note: Annotated[str, typer.Option(help="How you know it; kept in its history.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say what became of a job of which nobody could tell.
+
+    [bold]dispatcher resolve 06h00... sent --note "it is in the vendor's portal"[/bold]
+    """
+    with _dispatcher() as dispatcher:
+        _show(dispatcher.resolve(id_, state, note=note), as_json=as_json)
+
+
+@app.command()
+def redrive(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Jobs; otherwise some are chosen.")] = None,
+    *,
+    state: Annotated[
+        str | None, typer.Option(help="Only those in this state. Default: failed, expired, undelivered.")
+    ] = None,
+    provider: Annotated[str | None, typer.Option(help="Only those of this account.")] = None,
+    failure: Annotated[str | None, typer.Option(help="Only those with this kind of failure: throttled, ...")] = None,
+    batch: Annotated[str | None, typer.Option(help="Only those of this batch.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only those in that state since: 30m, 2h, 3d, or 2026-12-24T09:00:00+01:00")
+    ] = None,
+    resend: Annotated[
+        bool, typer.Option("--resend", help="What is unknown, too: it may have been sent, and is sent twice then.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="How many at most.", min=1, max=1_000_000)] = None,
+    batch_id: Annotated[str | None, typer.Option(help="The new batch's name. Default: a new one.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what it would do, enqueue nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Enqueue jobs again that ended badly: new ones, which name the old. Stopped and run again, it makes none twice.
+
+    [bold]dispatcher redrive 06h00...[/bold]; many of them as a new batch, and what that would do:
+    [bold]dispatcher redrive --provider textgoto --failure throttled --since 2h --dry-run[/bold]
+    """
+    chosen = {"state": state, "provider": provider, "failure": failure, "batch": batch, "since": _since(since)}
+    choice = "--state, --provider, --failure, --batch or --since"
+    if ids and {limit, batch_id, *chosen.values()} != {None}:
+        raise InvalidRequest("ID", f"stands alone; the ids of jobs, or chosen by {choice} (--limit, --batch-id)")
+    if not ids and {*chosen.values()} == {None}:
+        raise InvalidRequest("ID", f"is missing; give the ids of jobs, or choose some by {choice}")
+    with _dispatcher() as dispatcher:
+        if ids and not dry_run:
+            _redrive_each(dispatcher, ids, resend=resend, as_json=as_json)
+        more = {**chosen, "resend": resend, "limit": limit, "batch_id": batch_id, "dry_run": dry_run}
+        _redrive_many(dispatcher, ids or None, more, as_json=as_json)
+
+
+@app.command()
 def status(
     *,
     worker: Annotated[str, typer.Option(help="Ask for the workers of this account, or this one worker, only.")] = "",
@@ -858,7 +929,7 @@ def resume(
         else:
             typer.echo(f"{one.provider} goes on ({one.scope}); it was suspended since {one.since:%Y-%m-%d %H:%M:%S %Z}")
     if not lifted:
-        _fail(f"nothing of {name} is suspended{f' as {scope}' if scope else ''}")
+        _fail(f"nothing of {shown(name)} is suspended{f' as {shown(scope)}' if scope else ''}")
 
 
 @app.command()
@@ -919,6 +990,7 @@ def init(
 
 def main() -> None:
     """Run a command. Nothing but one paragraph is said of an error that is nobody's bug."""
+    _open_streams()
     try:
         code = app(standalone_mode=False) or 0
         sys.stdout.flush()
@@ -931,6 +1003,18 @@ def main() -> None:
         _fail(str(error))
     except OSError as error:
         _fail_output(error)
+    except UnicodeEncodeError as error:
+        if error.encoding == "utf-8":
+            raise
+        _fail(f"the output's encoding, {error.encoding}, cannot carry what is to be shown; set PYTHONIOENCODING=utf-8")
+
+
+def _open_streams() -> None:
+    """Read nothing and write to nobody where whoever started us closed a stream, as some schedulers do."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # In this order each gets the number that was closed, and no connection does.
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - open as long as we run
 
 
 def _fail_output(error: OSError) -> NoReturn:
@@ -947,7 +1031,8 @@ def _fail_output(error: OSError) -> NoReturn:
 
 def _fail_usage(error: TyperException) -> NoReturn:
     """Say what is wrong with the words of a command, without those that may be a text or a code."""
-    message = str(error.format_message()).rstrip(".")
+    # Of a word that is none of those that may be given, no number and no whole page.
+    message = mask_numbers(one_line(str(error.format_message())[:_LONGEST_USAGE])).rstrip(".")
     if not message:
         # Nothing was asked for, and the help was shown.
         raise SystemExit(2)
@@ -982,7 +1067,7 @@ def _operation_help(provider: str, operation: str | None, *, as_json: bool) -> N
         # Without a Redis the adapters that are installed tell.
         known, names = account(provider, provider, {}), set()
     if known is None:
-        raise UnknownProvider(provider, sorted({*names, *available()}))
+        raise UnknownProvider(shown(provider), sorted({*names, *available()}))
     told = schema(known, operation) if operation is not None else None
     if as_json:
         _json(msgspec.to_builtins(told or known.schemas))
@@ -1023,6 +1108,56 @@ def _either(id_: str | None, batch: str | None) -> str:
     if (id_ is None) == (batch is None):
         raise InvalidRequest("ID", "give the id of a job, or --batch with that of a batch, one of the two")
     return id_ or ""
+
+
+def _redrive_each(dispatcher: Dispatcher, ids: Iterable[str], *, resend: bool, as_json: bool) -> NoReturn:
+    """Show the job that each is redriven as, say why where it is not, and exit by whether all were."""
+    from dispatcher.recovery import why_not
+
+    good = True
+    for id_ in ids:
+        try:
+            _show(dispatcher.redrive(id_, resend=resend), as_json=as_json)
+        except StoreUnavailable:
+            raise
+        except DispatcherError as error:
+            good = False
+            typer.echo(f"dispatcher: {why_not(error)}", err=True)
+    raise typer.Exit(0 if good else 1)
+
+
+def _redrive_many(dispatcher: Dispatcher, ids: list[str] | None, more: dict[str, Any], *, as_json: bool) -> NoReturn:
+    """Redrive many, show what came of it however it ended, and exit by whether all were."""
+    from dispatcher.batches import Redriven
+    from dispatcher.recovery import in_words
+    from dispatcher.sources import Interrupted, Stop
+
+    seen: list[Redriven] = []
+    why, code = "", 1
+
+    def progress(report: Redriven) -> None:
+        seen[:] = [report]
+        stop.obey()
+
+    with Stop() as stop:
+        try:
+            seen[:] = [dispatcher.redrive_many(ids, progress=progress, **more)]
+        except Interrupted:
+            why, code = "Stopped", 130
+        except StoreUnavailable as error:
+            if not seen:
+                raise
+            why = str(error)
+    (report,) = seen
+    if as_json:
+        _json(report.to_dict())
+    else:
+        for words in in_words(report):
+            typer.echo(words)
+    if why:
+        full_stop = "" if why.endswith("?") else "."
+        _fail(f"{why}{full_stop} Run the same command again and it goes on: no job is redriven twice", code)
+    raise typer.Exit(0 if report.good else 1)
 
 
 def _end_batch(dispatcher: Dispatcher, id_: str, *, timeout: float, until: str, as_json: bool) -> NoReturn:
@@ -1173,9 +1308,17 @@ def _pairs(words: Iterable[str]) -> dict[str, str]:
         key, equals, value = word.partition("=")
         if not equals or not key:
             # The word itself may be a number or a password.
-            raise InvalidRequest("argument", f"must be key=value, and the one after {list(pairs)} is not")
+            before = [shown(key) for key in pairs]
+            raise InvalidRequest("argument", f"must be key=value, and the one after {before} is not")
         pairs[key] = value
     return pairs
+
+
+def _stdin(field: str) -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError:
+        raise InvalidRequest(field, f"must be text, and standard input is none in {sys.stdin.encoding}") from None
 
 
 def _object(field: str, text: str) -> dict[str, Any]:
@@ -1188,8 +1331,16 @@ def _moment(field: str, text: str | None) -> datetime | None:
         return None
     at: datetime = _read(field, "a time such as 2026-12-24T09:00:00+01:00", lambda: datetime.fromisoformat(text))
     if at.tzinfo is None:
-        raise InvalidRequest(field, "has no time zone; write it like 2026-12-24T09:00:00+01:00", text[:40])
+        raise InvalidRequest(field, "has no time zone; write it like 2026-12-24T09:00:00+01:00", shown(text))
     return at
+
+
+def _since(text: str | None) -> datetime | None:
+    """Read how long ago, as 30m, 2h or 3d, or a moment."""
+    ago = re.fullmatch(r"(\d{1,4})([mhd])", text or "")
+    if ago is None:
+        return _moment("--since", text)
+    return datetime.now(UTC) - int(ago[1]) * {"m": _MINUTE, "h": 60 * _MINUTE, "d": 24 * 60 * _MINUTE}[ago[2]]
 
 
 def _read(field: str, what: str, read: Callable[[], Any]) -> Any:

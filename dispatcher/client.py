@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -13,9 +13,9 @@ import msgspec
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
-from dispatcher import drafts, phone, records
+from dispatcher import checks, drafts, phone, records, recovery
 from dispatcher.accounts import Account, Accounts
-from dispatcher.batches import Batch, Until, ends, looks
+from dispatcher.batches import Batch, Redriven, Until, ends, looks
 from dispatcher.errors import (
     ConfigurationError,
     IdempotencyConflict,
@@ -25,25 +25,29 @@ from dispatcher.errors import (
     NotBuilt,
     NotFound,
     StoreUnavailable,
+    Unsupported,
     WaitTimeout,
 )
 from dispatcher.events import Event, EventStream
 from dispatcher.jobs import (
+    CHECK,
     Category,
     Job,
     Lane,
     Lookup,
     Message,
+    OnUnknown,
     Operation,
     Request,
     Send,
     Terms,
     Verify,
-    check_utf8,
+    milliseconds,
     new_id,
 )
 from dispatcher.optouts import By, OptOuts
 from dispatcher.outcomes import Failure, FailureKind
+from dispatcher.privacy import shown
 from dispatcher.queues import CHUNK, both_queues, celery_app, publish, queue_name
 from dispatcher.settings import Settings, load
 from dispatcher.states import State
@@ -76,7 +80,7 @@ class Dispatcher:
     def __init__(self, settings: Settings | None = None, *, redis_url: str | None = None, **overrides: Any) -> None:
         """Take settings from the environment; `overrides` are fields of `Settings` and win over it."""
         self.settings = settings or load(redis_url=redis_url, **overrides)
-        self._store = JobStore(self.settings.redis, self.settings.redis_shown)
+        self._store = JobStore(self.settings.redis, self.settings.redis_shown, fsync=self.settings.fsync)
         self._calls = Calls(self.settings)
         self._sealer = self.settings.sealer()
         self._drafts = drafts.Drafts(self.settings)
@@ -117,6 +121,7 @@ class Dispatcher:
         valid_for: float | None = None,
         send_at: datetime | float | None = None,
         lane: Lane | str | None = None,
+        on_unknown: OnUnknown | str | None = OnUnknown.HOLD,
         options: dict[str, Any] | None = None,
         **later: Any,
     ) -> Job:
@@ -124,11 +129,14 @@ class Dispatcher:
 
         `to` is a number in international form; `valid_for` seconds after which it is not sent any more; `send_at` an
         aware datetime or seconds since 1970 before which it is not. The same `idempotency_key` returns the first job;
-        with another request it raises `IdempotencyConflict`. `options` are the provider's own.
+        with another request it raises `IdempotencyConflict`. With `on_unknown="resend"` it is sent again, once, when
+        nobody can tell whether it was sent: the person may get it twice. `options` are the provider's own.
         """
-        drafts.refuse_later(later, {"on_unknown": "hold"})
-        request = Send(to=to, text=text, sender=sender, options=options or {})
-        terms = drafts.terms(category, lane, reference, metadata, tenant, valid_for=valid_for, send_at=send_at)
+        drafts.refuse_later(later)
+        request = Send(to=to, text=text, sender=sender, options={} if options is None else options)
+        terms = drafts.terms(
+            category, lane, reference, metadata, tenant, valid_for=valid_for, send_at=send_at, on_unknown=on_unknown
+        )
         return self._enqueue(request, "send", terms, provider, idempotency_key)
 
     def send_many(
@@ -146,6 +154,7 @@ class Dispatcher:
         valid_for: float | None = None,
         send_at: datetime | float | None = None,
         lane: Lane | str | None = None,
+        on_unknown: OnUnknown | str | None = OnUnknown.HOLD,
         options: dict[str, Any] | None = None,
         **later: Any,
     ) -> Batch:
@@ -158,11 +167,18 @@ class Dispatcher:
         settled, until a call without it or `close_batch`. So does one that was not written to its end:
         the call may be repeated where every message has an idempotency key; without, those written would be sent twice.
         """
-        drafts.refuse_later(later, {"on_unknown": "hold"})
-        terms = drafts.terms(category, lane, reference, metadata, tenant, valid_for=valid_for, send_at=send_at)
+        drafts.refuse_later(later)
+        terms = drafts.terms(
+            category, lane, reference, metadata, tenant, valid_for=valid_for, send_at=send_at, on_unknown=on_unknown
+        )
+        checks.flag("more", more)
         name = self._accounts.choose(drafts.single(provider), "send")
         batch = new_id() if batch_id is None else drafts.batch_name(batch_id)
         usual = Message("", "", sender=sender, options=options)
+        if not isinstance(messages, Iterable):
+            raise InvalidRequest(
+                "messages", f"must be Messages, in a list or one by one, not {type(messages).__name__}"
+            )
         fresh = [self._drafts.message(position, one, name, terms, usual) for position, one in enumerate(messages)]
         if not fresh:
             raise InvalidRequest("messages", "is empty; there is nothing to send, and close_batch() ends an open batch")
@@ -191,7 +207,7 @@ class Dispatcher:
 
         Nothing happens to one that is closed. Raises `NotFound`.
         """
-        return self._batch(batch_id, self._store.run(self._calls.close(batch_id)))
+        return self._batch(batch_id, self._store.run(self._calls.close(checks.text("batch_id", batch_id))))
 
     def verify(
         self,
@@ -206,17 +222,19 @@ class Dispatcher:
         tenant: str = "",
         idempotency_key: str | None = None,
         valid_for: float | None = None,
+        on_unknown: OnUnknown | str | None = OnUnknown.HOLD,
         options: dict[str, Any] | None = None,
         **later: Any,
     ) -> Job:
         """Send a one-time code, put where `[CODE]` stands in `template`, and return its job.
 
         Ask `check` with the job's id. The code lives for `code_ttl` seconds from when it was sent; not sent within
-        `valid_for` seconds (by default as long), it is not sent any more.
+        `valid_for` seconds (by default as long), it is not sent any more. With `on_unknown="resend"` it is sent again,
+        once, when nobody can tell whether it was sent: the same code, where we make it.
         """
-        drafts.refuse_later(later, {"on_unknown": "hold"})
+        drafts.refuse_later(later)
         self.settings.require_secrets("a verification")
-        request = Verify(to=to, template=template, sender=sender, options=options or {})
+        request = Verify(to=to, template=template, sender=sender, options={} if options is None else options)
         terms = drafts.terms(
             Category.OTP,
             None,
@@ -225,6 +243,7 @@ class Dispatcher:
             tenant,
             valid_for=code_ttl if valid_for is None else valid_for,
             code_ttl=code_ttl,
+            on_unknown=on_unknown,
         )
         return self._enqueue(request, "verify", terms, provider, idempotency_key)
 
@@ -234,14 +253,16 @@ class Dispatcher:
         At most five tries and one success. Where we hold the code's hash this answers at once; where the provider
         judges, its worker asks it, and after `timeout` seconds without an answer this raises `WaitTimeout`.
         """
+        checks.text("id_", id_)
+        checks.timeout("timeout", timeout)
         if not isinstance(code, str) or not code.strip():
             raise InvalidRequest("code", "is empty; pass what the person typed, as text")
         self.settings.require_secrets("a check")
         code = code.strip()
-        check_utf8("code", code)
+        checks.utf8("code", code)
         verdict, status = self._store.run(self._calls.check(id_, self.settings.hashed("code", id_, code), CHECKS))
         if verdict == _NO_VERIFICATION:
-            raise NotFound("verification", id_)
+            raise NotFound("verification", shown(id_))
         if verdict == _PROVIDER_JUDGES:
             return self._check_at_provider(id_, code, timeout)
         return Check(verdict == 1, status)
@@ -285,17 +306,21 @@ class Dispatcher:
 
         Its arguments come by name, or in `arguments` where a name is taken here; the adapter checks them.
         """
+        checks.text("operation", operation)
+        if not isinstance(arguments, dict | None):
+            raise InvalidRequest("arguments", f"must be a dict with text keys, not {type(arguments).__name__}")
         arguments = {**(arguments or {}), **more}
-        if operation in {"send", "verify", "lookup", _CHECK}:
+        if operation in {"send", "verify", "lookup", CHECK}:
             raise InvalidRequest(
                 "operation", f"has a method of its own: {operation.rsplit('.', maxsplit=1)[-1]}()", operation
             )
         if "number" in arguments:
             arguments["number"] = _number("number", arguments["number"])
         terms = drafts.terms(Category.TRANSACTIONAL, lane, reference, metadata, tenant, valid_for=valid_for)
+        job = self._enqueue(Operation(arguments=arguments), operation, terms, provider, idempotency_key)
         if operation == _OPT_OUT:
-            self._opt_out_too(self._accounts.choose(drafts.single(provider), operation), arguments)
-        return self._enqueue(Operation(arguments=arguments), operation, terms, provider, idempotency_key)
+            self._opt_out_too(job.provider, arguments)
+        return job
 
     # -- who wants no texts ------------------------------------------------------------------------------------------
 
@@ -341,11 +366,6 @@ class Dispatcher:
 
     # -- named in the contract, and not built yet ---------------------------------------------------------------------
 
-    def redrive(self, id_: str, **options: Any) -> Job:
-        """Refuse: making a new job of an old one comes with a later release."""
-        del id_, options
-        raise NotBuilt("redrive", "is not built yet; enqueue the request again")
-
     def resend(self, id_: str, **options: Any) -> Job:
         """Refuse: a new code for a verification comes with a later release."""
         del id_, options
@@ -355,13 +375,15 @@ class Dispatcher:
 
     def get(self, id_: str, *, reveal: bool = False) -> Job:
         """Return the job as it is now; masked unless `reveal`. Raises `NotFound`."""
-        found = self.get_many([id_], reveal=reveal)
+        found = self.get_many([checks.text("id_", id_)], reveal=reveal)
         if id_ not in found:
-            raise NotFound("job", id_)
+            raise NotFound("job", shown(id_))
         return found[id_]
 
     def get_many(self, ids: Sequence[str], *, reveal: bool = False) -> dict[str, Job]:
         """Return those of the jobs that there are, by id."""
+        ids = checks.texts("ids", ids)
+        checks.flag("reveal", reveal)
         if not ids:
             return {}
         with self._store.errors(), self._store.redis.pipeline(transaction=False) as pipe:
@@ -378,6 +400,8 @@ class Dispatcher:
 
     def wait(self, id_: str, *, until: Until = "settled", timeout: float = 30, reveal: bool = False) -> Job:
         """Return the job once it is settled (or final). Raises `WaitTimeout` after `timeout` seconds; it goes on."""
+        checks.text("id_", id_)
+        checks.flag("reveal", reveal)
         reached = ends(until)
         for seconds in looks(timeout):
             if self.states([id_])[0] in {None, *reached}:
@@ -393,7 +417,7 @@ class Dispatcher:
 
         One of which an earlier try may have been taken is not tried again either, and ends `unknown`.
         """
-        (state,) = self._store.run(self._calls.advance([_taken_back(id_)]))
+        (state,) = self._store.run(self._calls.advance([_taken_back(checks.text("id_", id_))], durable=True))
         job = self.get(id_)
         if not state and job.state != State.CANCELLED:
             raise IllegalMove(id_, job.state, State.CANCELLED)
@@ -405,14 +429,123 @@ class Dispatcher:
         What is being sent goes on, and is not tried again. Messages that come later are refused, also those of a
         `send_many` that is under way. Raises `NotFound`.
         """
-        size = self._store.run(self._calls.close(batch_id, cancelled=True))
+        size = self._store.run(self._calls.close(checks.text("batch_id", batch_id), cancelled=True))
         ids = self._batch(batch_id, size).jobs.ids
         # The last first: workers come from the other end.
         for end in range(len(ids), 0, -CHUNK):
             if State.QUEUED not in self.batch_state(batch_id).counts:
                 break
             self._store.run(self._calls.advance([_taken_back(id_) for id_ in ids[max(0, end - CHUNK) : end]]))
+        self._store.sync()
         return self.batch_state(batch_id).counts
+
+    # -- what did not end well ---------------------------------------------------------------------------------------
+
+    def resolve(self, id_: str, state: State | str, *, note: str = "") -> Job:
+        """Say what became of an `unknown` job, as its operator: `sent` (a text), `completed` (all else) or `failed`.
+
+        `failed` means that it was surely not taken: it can be redriven then. The history keeps your word, and `note`
+        with every number in it masked. Raises `IllegalMove` when the job is in another state by now, `InvalidRequest`
+        for a word that does not fit it, and `NotFound`.
+        """
+        wanted = recovery.word(state)
+        move = recovery.resolved(self.get(id_), wanted, note)
+        (moved,) = self._store.run(self._calls.advance([move], durable=True))
+        job = self.get(id_)
+        # Said twice because the first answer was lost, it is as good as once.
+        if not moved and move.detail not in {entry.detail for entry in job.history}:
+            raise IllegalMove(id_, job.state, wanted, "only what is unknown can be resolved")
+        return job
+
+    def redrive(self, id_: str, *, resend: bool = False) -> Job:
+        """Enqueue a job again that failed, expired, was cancelled or is undelivered; return the new one.
+
+        It is asked for as it was, from now on: what was valid for an hour is valid for another one, a verification gets
+        another code. Its `redrive_of` names the old one, which stays as it is. Redriven again, a job answers the job
+        that was made then: should that have ended badly, redrive that.
+
+        An `unknown` job may have been sent: with `resend` it is sent all the same, as a possible duplicate. Raises
+        `IllegalMove` for what is not over or went well, `NotFound`, and what `send` raises where it cannot be asked for
+        any more, such as a purchase by a card.
+        """
+        checks.text("id_", id_)
+        checks.flag("resend", resend)
+        return self.get(self._redrive().one(id_, resend=resend))
+
+    def redrive_many(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        state: State | str | None = None,
+        provider: str | None = None,
+        failure: FailureKind | str | None = None,
+        batch: str | None = None,
+        since: datetime | float | None = None,
+        resend: bool = False,
+        dry_run: bool = False,
+        limit: int | None = None,
+        batch_id: str | None = None,
+        progress: Callable[[Redriven], object] | None = None,
+    ) -> Redriven:
+        """Enqueue many jobs again, each as `redrive` does, as a new batch; return what came of it.
+
+        They are named by `ids`, or chosen: by the state they are in (otherwise failed, expired and undelivered ones,
+        and with `resend` unknown ones), their account, the kind of their failure, their batch, and the moment since
+        when they are in that state, an aware datetime or seconds since 1970. At most `limit` are made.
+
+        One that cannot be redriven stops no other: it is told with the reason. Cut short at any point and made again,
+        the call goes on without making any job twice; with the same `batch_id` it goes on with the same batch.
+        `dry_run` counts and makes nothing. `progress` is called with the report as it grows.
+        """
+        for name, flag in (("resend", resend), ("dry_run", dry_run)):
+            checks.flag(name, flag)
+        if limit is not None:
+            checks.whole("limit", limit, 1, _LONGEST_LIST)
+        if progress is not None and not callable(progress):
+            raise InvalidRequest("progress", "must be a function that takes a report")
+        made = new_id() if batch_id is None else drafts.batch_name(batch_id)
+        chosen = {"state": state, "provider": provider, "failure": failure, "batch": batch, "since": since}
+        if (ids is None) == all(one is None for one in chosen.values()):
+            why = "must be the ids of jobs, or left out and some be chosen: by state, provider, failure, batch or since"
+            raise InvalidRequest("ids", why)
+        if batch is not None and batch == made:
+            raise InvalidRequest("batch_id", "is the batch that is redriven, whose counts stay; name another", made)
+        wanted = None if ids is not None else self._wanted(**chosen, resend=resend, made=made)
+        if wanted is None:
+            pages = recovery.paged(checks.texts("ids", ids))
+        elif wanted.batch is not None:
+            pages = recovery.paged(self.batch(wanted.batch).jobs.ids)
+        else:
+            pages = recovery.listed(self._store, wanted)
+        return self._redrive().many(
+            pages, wanted, made, resend=resend, dry_run=dry_run, limit=limit, progress=progress or (lambda _: None)
+        )
+
+    def _wanted(
+        self, state: Any, provider: Any, failure: Any, batch: Any, since: Any, *, resend: bool, made: str
+    ) -> recovery.Wanted:
+        """Read what many jobs are chosen by. Raises `InvalidRequest` naming the field."""
+        with self._store.errors():
+            seconds, micros = self._store.redis.time()
+        return recovery.Wanted(
+            states=recovery.states(state, resend=resend),
+            provider=None if provider is None else checks.text("provider", provider),
+            failure=None if failure is None else drafts.member("failure", FailureKind, failure),
+            batch=None if batch is None else checks.text("batch", batch),
+            since=milliseconds("since", since) or 0,
+            until=seconds * 1000 + micros // 1000,
+            made=made,
+        )
+
+    def _redrive(self) -> recovery.Redrive:
+        return recovery.Redrive(
+            self._store,
+            self._calls,
+            self._write,
+            sealer=self._sealer,
+            drafts=self._drafts,
+            accounts=self._accounts,
+        )
 
     def jobs(
         self,
@@ -428,7 +561,12 @@ class Dispatcher:
 
         To find by number `DISPATCHER_HASH_KEY` must be what it was when they were enqueued.
         """
-        wanted = drafts.member("state", State, state) if state else None
+        wanted = None if state is None else drafts.member("state", State, state)
+        for field, value in (("provider", provider), ("batch", batch)):
+            if value is not None:
+                checks.text(field, value)
+        checks.whole("limit", limit, 0, _LONGEST_LIST)
+        checks.flag("reveal", reveal)
         if batch is not None or number is not None:
             ids = self._listed(batch, number)
         else:
@@ -446,6 +584,7 @@ class Dispatcher:
 
     def batch(self, id_: str) -> Batch:
         """Return a batch by its id, with the jobs it has now. Raises `NotFound`."""
+        checks.text("id_", id_)
         with self._store.errors(), self._store.redis.pipeline() as pipe:
             pipe.exists(f"d:b:{id_}")
             pipe.llen(f"d:b:{id_}:j")
@@ -454,12 +593,14 @@ class Dispatcher:
 
     def batch_state(self, id_: str) -> BatchState:
         """Return where a batch stands; one that there is not has no jobs."""
+        checks.text("id_", id_)
         with self._store.errors():
             stored: Any = self._store.redis.hgetall(f"d:b:{id_}")
         return batch_state(stored)
 
     def states(self, ids: Sequence[str]) -> list[State | None]:
         """Return the states of jobs, None for those that there are not."""
+        ids = checks.texts("ids", ids)
         with self._store.errors(), self._store.redis.pipeline(transaction=False) as pipe:
             for one in ids:
                 pipe.hget(f"d:j:{one}", "s")
@@ -473,6 +614,9 @@ class Dispatcher:
         Numbers and texts in them are masked unless `reveal`. Ends when none came for `timeout` seconds, never for None.
         Raises `CursorExpired` at once where events after the cursor were trimmed away.
         """
+        if timeout is not None:
+            checks.timeout("timeout", timeout)
+        checks.flag("reveal", reveal)
         return self._events.follow(self._events.start(after), timeout=timeout, reveal=reveal)
 
     def suspensions(self) -> list[Suspension]:
@@ -486,8 +630,9 @@ class Dispatcher:
         A scope is "account", "funds" or "operation:<name>". The jobs that waited for it go on; should it not be mended,
         the first of them finds out.
         """
-        if scope is not None and not is_scope(scope):
-            raise InvalidRequest("scope", "must be account, funds or operation:NAME", scope)
+        checks.text("provider", provider)
+        if scope is not None and not is_scope(checks.text("scope", scope)):
+            raise InvalidRequest("scope", "must be account, funds or operation:NAME", shown(scope))
         # Read first: asked again because its answer was lost, a script that lifts finds nothing any more.
         _, known = self._store.run(self._calls.suspended([provider]))
         lifted = [one for one in known if scope in {None, one.scope}]
@@ -566,7 +711,11 @@ class Dispatcher:
         verification = self.get(id_)
         arguments = {"verification": id_, "ref": verification.provider_ref or "", "code": code}
         terms = Terms(category=Category.OTP, lane=Lane.HIGH, valid_for=timeout)
-        asked = self._enqueue(Operation(arguments=arguments), _CHECK, terms, verification.provider, None)
+        try:
+            asked = self._enqueue(Operation(arguments=arguments), CHECK, terms, verification.provider, None)
+        except Unsupported:
+            # An operator said that it was sent: what the provider made of it nobody here was told.
+            return Check(valid=False, status="pending")
         job = self.wait(asked.id, timeout=timeout)
         if job.state != State.COMPLETED:
             return Check(valid=False, status="pending")
@@ -574,7 +723,7 @@ class Dispatcher:
 
     def _batch(self, id_: str, size: int | None) -> Batch:
         if size is None:
-            raise NotFound("batch", id_)
+            raise NotFound("batch", shown(id_))
         return Batch(self, id_, StoredIds(self._store, f"d:b:{id_}:j", range(size)))
 
     def _listed(self, batch: str | None, number: str | None) -> Sequence[str]:
@@ -601,11 +750,12 @@ class Dispatcher:
         return [id_.decode() for id_, _ in found[:limit]]
 
 
+#: Jobs that one listing has at most.
+_LONGEST_LIST: Final = 1_000_000
+
 #: The operation that asks a provider to leave somebody alone.
 _OPT_OUT: Final = "optout.add"
 
-#: The operation that asks a provider to judge a code.
-_CHECK: Final = "verify.check"
 
 _CANCELLED: Final = Failure(kind=FailureKind.REFUSED, code="cancelled", message="cancelled by the caller")
 

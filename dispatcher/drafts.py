@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from dispatcher import records
+from dispatcher import checks, records
 from dispatcher.errors import InvalidRequest, NotBuilt
 from dispatcher.jobs import (
     CARD_FIELDS,
@@ -18,20 +18,20 @@ from dispatcher.jobs import (
     Job,
     Lane,
     Message,
+    OnUnknown,
     Operation,
     Request,
     Send,
     Terms,
     Verify,
-    check_utf8,
     milliseconds,
     new_id,
 )
+from dispatcher.privacy import shown
 from dispatcher.settings import Settings
 
 #: Arguments of the contract that a later release obeys, and what they are for.
 _LATER: Final = {
-    "on_unknown": "sending again what may have been sent",
     "failover_after": "failover",
     "callback_url": "callbacks",
     "callback_task": "callbacks",
@@ -44,23 +44,24 @@ _LATER: Final = {
 _BATCH: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-def refuse_later(later: dict[str, Any], usual: dict[str, Any]) -> None:
-    """Refuse what this release does not obey, so that nobody relies on it; `usual` values are what it does anyway."""
+def refuse_later(later: dict[str, Any]) -> None:
+    """Refuse what this release does not obey, so that nobody relies on it."""
     for name, value in later.items():
         if name not in _LATER:
             raise TypeError(f"unexpected argument {name!r}")
-        if value is not None and value != usual.get(name):
+        if value is not None:
             raise NotBuilt(name, f"is for {_LATER[name]}, which this release does not do yet; leave it out")
 
 
 def single(provider: str | Sequence[str] | None) -> str | None:
     """Return the one provider that is named, or None for none. Raises `NotBuilt` for several."""
-    if provider is None or isinstance(provider, str):
-        return provider
-    if not isinstance(provider, Sequence) or not all(isinstance(one, str) for one in provider) or not provider:
-        raise InvalidRequest("provider", "must be the name of an account", str(provider)[:40])
-    if len(provider) == 1:
-        return provider[0]
+    if provider is None:
+        return None
+    names = [provider] if isinstance(provider, str) else provider
+    if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names) or not names:
+        raise InvalidRequest("provider", "must be the name of an account", shown(provider))
+    if len(names) == 1:
+        return checks.text("provider", names[0])
     raise NotBuilt("provider", "may be a list for failover, which this release does not do yet; name one")
 
 
@@ -74,33 +75,35 @@ def terms(
     valid_for: float | None = None,
     send_at: datetime | float | None = None,
     code_ttl: int | None = None,
+    on_unknown: OnUnknown | str | None = OnUnknown.HOLD,
 ) -> Terms:
     """Return the terms that a caller's arguments mean. Raises `InvalidRequest` naming the field."""
     why = member("category", Category, category)
     return Terms(
         category=why,
-        lane=member("lane", Lane, lane) if lane else Lane.HIGH if why == Category.OTP else Lane.NORMAL,
+        lane=member("lane", Lane, lane) if lane is not None else Lane.HIGH if why == Category.OTP else Lane.NORMAL,
         reference=reference,
-        metadata=metadata or {},
+        metadata={} if metadata is None else metadata,
         tenant=tenant,
         valid_for=valid_for,
         send_at=milliseconds("send_at", send_at),
         code_ttl=code_ttl,
+        on_unknown=OnUnknown.HOLD if on_unknown is None else member("on_unknown", OnUnknown, on_unknown),
     )
 
 
 def member(field: str, kind: type[StrEnum], value: str) -> Any:
     """Return the member of `kind` that `value` names. Raises `InvalidRequest` naming those there are."""
     try:
-        return kind(value)
+        return kind(value if isinstance(value, str) else "")
     except ValueError:
-        raise InvalidRequest(field, f"must be one of {', '.join(kind)}", str(value)[:40]) from None
+        raise InvalidRequest(field, f"must be one of {', '.join(kind)}", shown(value)) from None
 
 
 def batch_name(batch_id: str) -> str:
     """Return a batch's name as the caller gave it. Raises `InvalidRequest` for one that cannot be."""
     if not isinstance(batch_id, str) or not _BATCH.fullmatch(batch_id):
-        raise InvalidRequest("batch_id", "must be 1 to 64 letters, digits, dots, - or _", str(batch_id)[:40])
+        raise InvalidRequest("batch_id", "must be 1 to 64 letters, digits, dots, - or _", shown(batch_id))
     return batch_id
 
 
@@ -114,10 +117,17 @@ class Drafts:
 
     def message(self, position: int, one: Message, provider: str, terms: Terms, usual: Message) -> records.Record:
         """Return the record of one of many; `usual` has what it leaves out."""
+        if not isinstance(one, Message):
+            raise InvalidRequest(f"messages[{position}]", f"must be a Message, not {type(one).__name__}")
         try:
             sender = usual.sender if one.sender is None else one.sender
             options = usual.options if one.options is None else one.options
-            request = Send(to=one.to, text=one.text, sender=sender or "", options=options or {})
+            request = Send(
+                to=one.to,
+                text=one.text,
+                sender="" if sender is None else sender,
+                options={} if options is None else options,
+            )
             if one.reference is not None or one.metadata is not None:
                 reference = terms.reference if one.reference is None else one.reference
                 metadata = terms.metadata if one.metadata is None else one.metadata
@@ -127,20 +137,26 @@ class Drafts:
             raise error.at(f"messages[{position}]") from None
 
     def record(
-        self, request: Request, operation: str, terms: Terms, provider: str, idempotency_key: str | None
+        self,
+        request: Request,
+        operation: str,
+        terms: Terms,
+        provider: str,
+        idempotency_key: str | None,
+        **public: Any,
     ) -> records.Record:
-        """Return the record of one request under a new id."""
+        """Return the record of one request under a new id; `public` are further fields of `records.Public`."""
         id_ = new_id()
         request, card = _without_card(request)
         private = records.encode_request(request)
-        to = request.arguments.get("number") if isinstance(request, Operation) else request.to
+        sandbox = self._settings.sandbox
         return records.Record(
             id=id_,
-            public=records.encode_public(request, terms, operation, sandbox=self._settings.sandbox),
+            public=records.encode_public(request, terms, operation, sandbox=sandbox, card=bool(card), **public),
             private=self._sealer.seal(private, id_),
             due=terms.send_at,
             valid_for=int(terms.valid_for * 1000) if terms.valid_for else None,
-            number=self._settings.hashed("number", to) if to else "",
+            number=self.number(request),
             idempotency=self._idempotency(terms.tenant, idempotency_key),
             fingerprint=self._settings.keyed(records.canonical(provider, operation, request, terms))
             if idempotency_key
@@ -149,6 +165,27 @@ class Drafts:
             texts=isinstance(request, Send | Verify),
             card=self._card(card, id_),
         )
+
+    def again(
+        self, id_: str, ended: records.Ended, old: records.Public, request: Request, *, doubtful: bool
+    ) -> records.Record:
+        """Return the record that redrives the job `id_`, which `ended` so: as it was asked for, from now on.
+
+        `doubtful` says that the person may have the text already. Its idempotency key stays with the old one. Raises
+        `InvalidRequest` and `ConfigurationError` where it cannot be asked for any more.
+        """
+        if old.card:
+            raise InvalidRequest("id_", "was paid for by a card whose details are erased; ask for it anew", id_)
+        if isinstance(request, Verify):
+            self._settings.require_secrets("a verification")
+        origin = {"redrive_of": id_, "possible_duplicate": doubtful}
+        made = self.record(request, old.operation, old.terms, ended.provider, None, **origin)
+        return msgspec.structs.replace(made, redrives=id_, redrives_state=ended.state)
+
+    def number(self, request: Request) -> str:
+        """Return what the number it concerns is found by; empty where it concerns none, or nobody has a hash key."""
+        to = request.arguments.get("number") if isinstance(request, Operation) else request.to
+        return self._settings.hashed("number", to) if to else ""
 
     def _card(self, card: dict[str, Any], id_: str) -> bytes:
         """Return card details sealed. Raises `InvalidRequest` where they are not to be taken."""
@@ -181,7 +218,7 @@ class Drafts:
             return ""
         if not isinstance(key, str) or not key:
             raise InvalidRequest("idempotency_key", "must be text that is not empty; leave it out for none")
-        check_utf8("idempotency_key", key)
+        checks.utf8("idempotency_key", key)
         return self._settings.keyed("idempotency", tenant, key)
 
 

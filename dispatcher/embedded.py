@@ -113,9 +113,13 @@ class DataFolder:
 class EmbeddedServer:
     """Valkey on a free port of the loopback, its files in `folder`."""
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
-        """`port` is a free one unless named; it stays the same over restarts."""
+    def __init__(self, folder: Path, port: int | None = None, *, fsync: bool = False) -> None:
+        """`port` is a free one unless named; it stays the same over restarts.
+
+        With `fsync` it answers once a write is on the disk.
+        """
         self.folder = folder.resolve()
+        self._own = {"appendfsync": "always"} if fsync else {}
         self.port = port or free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -128,7 +132,7 @@ class EmbeddedServer:
     def command(self) -> list[str]:
         """The command that runs it."""
         own = {"bind": "127.0.0.1", "port": self.port, "dir": self.folder, "logfile": self.folder / "valkey.log"}
-        options = [str(part) for name, value in {**own, **SERVER}.items() for part in (f"--{name}", value)]
+        options = [str(part) for name, value in {**own, **SERVER, **self._own}.items() for part in (f"--{name}", value)]
         return [binary(), *options]
 
     def start(self) -> Self:

@@ -104,12 +104,12 @@ class NotFound(DispatcherError, LookupError):
 class IllegalMove(DispatcherError):
     """The state table does not allow this move from where the job is."""
 
-    def __init__(self, job_id: str, state: str, wanted: str) -> None:
-        """The job `job_id` is `state` and cannot become `wanted`."""
+    def __init__(self, job_id: str, state: str, wanted: str, why: str = "") -> None:
+        """The job `job_id` is `state` and cannot become `wanted`; `why` says it where that does not."""
         self.job_id = job_id
         self.state = state
         self.wanted = wanted
-        super().__init__(f"job {job_id} is {state} and cannot become {wanted}")
+        super().__init__(f"job {job_id} is {state}" + (f": {why}" if why else f" and cannot become {wanted}"))
 
 
 class WaitTimeout(DispatcherError, TimeoutError):

@@ -21,6 +21,7 @@ from dispatcher import suspensions
 from dispatcher.errors import ConfigurationError, CursorExpired, InvalidRequest
 from dispatcher.jobs import SCHEMA, Job, moment
 from dispatcher.optouts import Listed, Text
+from dispatcher.privacy import shown
 from dispatcher.states import State
 from dispatcher.store import BatchState
 
@@ -85,8 +86,9 @@ class EventStream:
         if after is None:
             last = self._ask(lambda redis: redis.xrevrange(STREAM, count=1))
             return last[0][0].decode() if last else "0-0"
-        if not _CURSOR.fullmatch(after):
-            raise InvalidRequest("after", "is no cursor; take one from an event, or '0' for all that are kept", after)
+        if not isinstance(after, str) or not _CURSOR.fullmatch(after):
+            why = "is no cursor; take one from an event, or '0' for all that are kept"
+            raise InvalidRequest("after", why, shown(after))
         self._refuse_trimmed(after)
         return after
 

@@ -15,9 +15,10 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from dispatcher import phone
+from dispatcher import checks, phone
 from dispatcher.errors import InvalidRequest
 from dispatcher.outcomes import Failure
+from dispatcher.privacy import shown
 from dispatcher.states import FINAL, GOOD, SETTLED, State
 
 #: The number of the job document's shape, and of the stored record's.
@@ -25,6 +26,9 @@ SCHEMA: Final = 1
 
 #: Where a verification's code goes in its template.
 CODE: Final = "[CODE]"
+
+#: The operation that asks a provider to judge a code.
+CHECK: Final = "verify.check"
 
 #: Arguments of a purchase that are a card's details: they travel sealed, apart from the rest, and are erased when the
 #: purchase is settled.
@@ -66,6 +70,15 @@ class Lane(StrEnum):
 
     HIGH = "high"
     NORMAL = "normal"
+
+
+class OnUnknown(StrEnum):
+    """What becomes of a text by itself when nobody can tell whether it was sent: the caller's recorded instruction."""
+
+    #: It is `unknown`, and stays it until evidence or an operator says more.
+    HOLD = "hold"
+    #: It is sent again, once: twice is better than not at all.
+    RESEND = "resend"
 
 
 def new_id() -> str:
@@ -153,21 +166,26 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     send_at: int | None = None
     #: Seconds that a verification's code lives.
     code_ttl: int | None = None
+    on_unknown: OnUnknown = OnUnknown.HOLD
 
     def __post_init__(self) -> None:
         """Raise `InvalidRequest` naming the field."""
         for field in ("reference", "tenant"):
             value = getattr(self, field)
             if not isinstance(value, str) or len(value) > _MAX_LABEL:
-                raise InvalidRequest(field, f"must be text of at most {_MAX_LABEL} characters", str(value)[:40])
-            check_utf8(field, value)
+                raise InvalidRequest(field, f"must be text of at most {_MAX_LABEL} characters", shown(value))
+            checks.utf8(field, value)
         _check_mapping("metadata", self.metadata)
         if len(msgspec.json.encode(self.metadata)) > _MAX_METADATA:
             raise InvalidRequest(
                 "metadata", f"is over {_MAX_METADATA} bytes as JSON; keep a key here, the rest with you"
             )
-        _check_seconds("code_ttl", self.code_ttl, 86400)
-        _check_seconds("valid_for", self.valid_for, 30 * 86400)
+        for field, most in (("code_ttl", 86400), ("valid_for", 30 * 86400)):
+            seconds = getattr(self, field)
+            _check_seconds(field, seconds, most)
+            if seconds is not None and type(seconds) not in {int, float}:
+                # A number of another library that passes for one of Python's, and that no document can carry.
+                msgspec.structs.force_setattr(self, field, int(seconds) if isinstance(seconds, int) else float(seconds))
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -309,6 +327,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int = 0
     expires_at: int | None = None
     code_ttl: int | None = None
+    on_unknown: OnUnknown = OnUnknown.HOLD
     #: The one-time code, where we make it.
     code: str = ""
     #: What was read before the attempt that nobody knows the end of.
@@ -349,11 +368,11 @@ def milliseconds(field: str, at: datetime | float | None) -> int | None:
     if at is None:
         return None
     if isinstance(at, datetime) and at.tzinfo is None:
-        raise InvalidRequest(field, "has no time zone; give an aware datetime, e.g. datetime.now(UTC)", str(at))
+        raise InvalidRequest(field, "has no time zone; give an aware datetime, e.g. datetime.now(UTC)", shown(at))
     seconds = at.timestamp() if isinstance(at, datetime) else at
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < time.time() + _YEAR:
         why = "must be an aware datetime or seconds (not milliseconds) since 1970, at most a year ahead"
-        raise InvalidRequest(field, why, str(at)[:40])
+        raise InvalidRequest(field, why, shown(at))
     return round(seconds * 1000)
 
 
@@ -371,15 +390,7 @@ def _check_text(field: str, text: str) -> None:
         raise InvalidRequest(field, "is empty; there is nothing to send")
     if len(text) > _MAX_TEXT:
         raise InvalidRequest(field, f"has {len(text)} characters; at most {_MAX_TEXT} are taken")
-    check_utf8(field, text)
-
-
-def check_utf8(field: str, text: str) -> None:
-    """Raise `InvalidRequest` for text that no encoding carries."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest(field, "holds half of a surrogate pair, which no text can carry; decode it anew") from None
+    checks.utf8(field, text)
 
 
 def _check_sender(sender: str) -> None:
@@ -392,7 +403,7 @@ def _check_mapping(field: str, value: dict[str, Any]) -> None:
         raise InvalidRequest(field, f"must be a dict with text keys, not {type(value).__name__}")
     try:
         msgspec.json.encode(value)
-    except (TypeError, UnicodeEncodeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RecursionError):
         raise InvalidRequest(
             field, "holds something that JSON cannot carry; use text, numbers, lists and dicts"
         ) from None
@@ -402,6 +413,6 @@ def _check_seconds(field: str, seconds: float | None, most: int) -> None:
     if seconds is None:
         return
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= most:
-        raise InvalidRequest(field, f"must be between 0 and {most} seconds", str(seconds)[:40])
+        raise InvalidRequest(field, f"must be between 0 and {most} seconds", shown(seconds))
     if field == "code_ttl" and not isinstance(seconds, int):
-        raise InvalidRequest(field, "must be whole seconds", str(seconds)[:40])
+        raise InvalidRequest(field, "must be whole seconds", shown(seconds))

@@ -158,7 +158,7 @@ class OptOuts:
         said = "" if at is None else at
         arguments: list[bytes | str | float] = [once, self._remembered, text, verdict, number, said, listed.by, told]
         arguments.append("1" if ref else "")
-        return Call(script("people"), arguments, lambda answer: (bool(answer[0]), bool(answer[1])))
+        return Call(script("people"), arguments, lambda answer: (bool(answer[0]), bool(answer[1])), durable=True)
 
 
 def _words(told: str) -> list[str]:

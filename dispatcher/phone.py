@@ -21,6 +21,7 @@ from phonenumbers import (
 )
 
 from dispatcher.errors import InvalidNumber, InvalidRequest
+from dispatcher.privacy import shown
 
 #: What `country` answers for calling codes of no country, such as +800.
 WORLD: Final = "001"
@@ -86,12 +87,12 @@ def parse(number: str, region: str | None = None) -> str:
         raise InvalidRequest(
             "region",
             "is not a country's code in ISO 3166; use two capitals, e.g. GB",
-            str(region)[:_MOST_SHOWN],
+            shown(region),
         )
     try:
         plain = _PLAIN.fullmatch(number)
     except TypeError:
-        raise _refusal(str(number), f"must be text, not {type(number).__name__}") from None
+        raise _refusal(shown(number), f"must be text, not {type(number).__name__}") from None
     # Nearly all numbers end here: about a microsecond, where the library takes more than ten.
     if plain and (plan := _plan(plain[1])) and plan.takes(number):
         return number

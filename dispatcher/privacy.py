@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import os
 import re
+from datetime import date
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -30,6 +31,13 @@ _HARMLESS: Final = re.compile(
     r"|(\d{4}-\d\d-\d\d|(0[1-9]|1[0-2])-([0-2]\d|3[01])-20\d\d)? ?(\d{1,2}:\d\d(:\d\d(\.\d{1,6})?)?)?"
 )
 
+
+#: Characters that a message shows of a value, and numbers that are not written out: Python would refuse.
+_MOST_SHOWN: Final = 64
+_TOO_LARGE: Final = 10**_MOST_SHOWN
+
+#: A job's id: its digits are nobody's number.
+_ID: Final = re.compile("[0-9a-v]{26}")
 
 #: A URL: its origin, and what comes after the first slash.
 _URL: Final = re.compile(r"(https?://[^\s/?#]+[/?#])[^\s\"']+", re.IGNORECASE)
@@ -107,6 +115,20 @@ def _masked(found: re.Match[str], digits: int) -> str:
 def one_line(text: str) -> str:
     """Return `text` on one line, without what could move a terminal's cursor."""
     return " ".join("".join(one if one.isprintable() else " " for one in text).split())
+
+
+def shown(value: object) -> str:
+    """Return what a message may show of a value that somebody gave: short, on one line, no phone number whole.
+
+    Of what is neither text nor a number nor a moment its type: its words could be anything, and not come at all.
+    """
+    if isinstance(value, str):
+        words = value if _ID.fullmatch(value) else mask_numbers(one_line(value[: 2 * _MOST_SHOWN]))
+    elif isinstance(value, int | float | date) and not (isinstance(value, int) and abs(value) >= _TOO_LARGE):
+        words = mask_numbers(str(value))
+    else:
+        words = type(value).__name__
+    return words[:_MOST_SHOWN]
 
 
 def mask_text(text: str) -> str:

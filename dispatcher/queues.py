@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
 from celery.app.amqp import AMQP
-from kombu import Exchange, Queue
+from celery.app.control import Control
+from kombu import Connection, Exchange, Queue
+from kombu.exceptions import OperationalError
+from kombu.pidbox import Mailbox
 
 from dispatcher.jobs import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from dispatcher.settings import Settings
 
@@ -26,6 +32,12 @@ BEAT: Final = "dispatcher.beat"
 
 #: Seconds that a beat nobody took lies on the broker.
 _BEAT_LIVES: Final = 60
+
+#: Seconds between two tries to reach the broker, at most.
+_RECONNECT: Final = 2.0
+
+#: How often and how soon a message is published again that could not be.
+_RETRY: Final[dict[str, Any]] = {"max_retries": 1, "interval_start": 0, "interval_max": 0.5}
 
 #: Jobs that one message carries at most.
 CHUNK: Final = 100
@@ -90,9 +102,40 @@ def is_beat(queue: str) -> bool:
 def depth(app: Celery, queue: str) -> int:
     """Return how many messages lie in a queue. Raises what kombu raises."""
     with app.connection_for_read() as connection:
-        # Not passively: with a key prefix kombu (5.7) finds no queue on Redis then, whatever lies in it.
-        told: Any = declared(queue)(connection.default_channel).queue_declare()
+        try:
+            # Not passively: with a key prefix kombu (5.7) finds no queue on Redis then, whatever lies in it.
+            told: Any = declared(queue)(connection.default_channel).queue_declare()
+        except (*connection.connection_errors, *connection.channel_errors) as error:
+            raise OperationalError(str(error)) from error
         return int(told.message_count)
+
+
+class _Connection(Connection):
+    """A connection to the broker that is tried again soon, however long the broker was away.
+
+    Left alone, kombu waits 2, 4, 6 ... 30 s between two tries, and work is resumed that much later.
+    """
+
+    def _ensure_connection(  # type: ignore[override]  # the stubs list every option
+        self,
+        errback: Any = None,
+        max_retries: int | None = None,
+        interval_start: float = 0.5,
+        interval_step: float = 0.5,
+        interval_max: float = _RECONNECT,
+        **options: Any,
+    ) -> Any:
+        if max_retries is not None:
+            # Whoever does not try for ever does not wait for each try, either: a broker may take a connection and hang.
+            options.setdefault("timeout", self.connect_timeout)
+        return super()._ensure_connection(
+            errback,
+            max_retries,
+            interval_start,  # type: ignore[arg-type]  # the stubs know whole seconds only
+            interval_step,  # type: ignore[arg-type]
+            min(interval_max, _RECONNECT),  # type: ignore[arg-type]
+            **options,
+        )
 
 
 class _Queues(AMQP):
@@ -101,9 +144,28 @@ class _Queues(AMQP):
     Celery would bind each to an exchange of its own, and kombu keep that binding for ever, of every worker's own queue.
     """
 
+    Connection = _Connection
+
     @property
     def default_exchange(self) -> Exchange:
         return Exchange("")
+
+
+class _Mailbox(Mailbox):
+    """Remote control that gives up what it cannot say.
+
+    Left alone, a worker that answers Flower tries for ever while its broker is away, in the thread that hears what it
+    is told: it could not even be stopped.
+    """
+
+    @contextmanager
+    def producer_or_acquire(self, producer: Any = None, channel: Any = None) -> Iterator[Any]:
+        with super().producer_or_acquire(producer, channel) as one:
+            yield SimpleNamespace(publish=partial(one.publish, retry_policy=_RETRY))
+
+
+class _Control(Control):
+    Mailbox = _Mailbox
 
 
 class _App(Celery):
@@ -115,6 +177,7 @@ class _App(Celery):
 
     #: The job record is the result; a `CELERY_RESULT_BACKEND` in the environment is the application's.
     backend_cls = "disabled"
+    control_cls = _Control  # type: ignore[assignment]  # the stubs know a path only
     amqp_cls = _Queues  # type: ignore[assignment]  # the stubs know a path only
 
     def connection_for_write(self, url: str | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -183,10 +246,15 @@ def configuration(settings: Settings) -> dict[str, Any]:
         # Flower needs both; messages and results carry ids and short words only.
         "worker_send_task_events": True,
         "task_send_sent_event": False,
+        # Where the broker can tell, as RabbitMQ can: a silent connection is noticed after twice as many seconds.
+        "broker_heartbeat": 10,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # Refused because it is full, or a replica by now, a worker waits until that is over, as it does for one that is
+        # away; Celery would end it.
+        "broker_channel_error_retry": True,
         "broker_pool_acquire_timeout": 5,
-        "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_max": 0.5},
+        "task_publish_retry_policy": _RETRY,
         "broker_transport_options": _transport_options(settings),
         # JSON only: with pickle, whoever can write to the broker can run code here.
         "task_serializer": "json",
@@ -200,6 +268,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 
 def _transport_options(settings: Settings) -> dict[str, Any]:
+    if settings.broker.startswith("amqp"):
+        # A broker that takes a connection and answers nothing must not keep the clock or an application for ever.
+        return {"read_timeout": 5, "write_timeout": 5}
     if not settings.broker.startswith(("redis", "rediss", "unix", "valkey")):
         return {}
     return {
@@ -209,9 +280,10 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
         # rest back after minutes, and ends the worker (kombu 5.7) when Redis restarts meanwhile. The outbox does it
         # better: what a dead worker held is published again by the clock.
         "ack_emulation": False,
-        # Without these a half-open connection is silent for ever and a publish can hang.
-        "health_check_interval": 10,
-        "socket_timeout": 10,
+        # Without these a half-open connection is silent for ever and a publish can hang. A consumer notices it after
+        # twice the interval, and a timeout more for each of its other connections that is asked for something first.
+        "health_check_interval": 5,
+        "socket_timeout": 3,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "client_name": "dispatcher",

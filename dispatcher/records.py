@@ -7,12 +7,13 @@ where there is a key. Readers take `Job` for consumers or `Work` for workers out
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, Final
 
 import msgspec
 
 from dispatcher import phone
-from dispatcher.errors import ConfigurationError
+from dispatcher.errors import ConfigurationError, InvalidRequest
 from dispatcher.jobs import (
     SCHEMA,
     Category,
@@ -32,12 +33,20 @@ from dispatcher.jobs import (
     Work,
     moment,
 )
-from dispatcher.outcomes import Failure
+from dispatcher.outcomes import Failure, FailureKind
 from dispatcher.privacy import Sealer, mask_digits, mask_numbers, mask_text, mask_urls, one_line
 from dispatcher.states import FINAL, State
 from dispatcher.text import segments
 
 _TO_BE_SENT: Final = frozenset({State.QUEUED, State.SENDING})
+
+#: What ends an attempt that was surely not taken. The others spend none, or leave nobody knowing.
+_NOT_TAKEN: Final = frozenset(FailureKind) - {
+    FailureKind.AMBIGUOUS,
+    FailureKind.UNAUTHORIZED,
+    FailureKind.INSUFFICIENT_FUNDS,
+    FailureKind.THROTTLED,
+}
 
 #: Characters of a vendor's words that are kept.
 _WORDS: Final = 300
@@ -51,10 +60,19 @@ class Public(Terms, frozen=True, kw_only=True, omit_defaults=True):
     schema: int = SCHEMA
     segments: int | None = None
     redrive_of: str | None = None
+    #: It redrives what may have been taken.
+    possible_duplicate: bool = False
+    #: Card details came with it, which are erased when it settles.
+    card: bool = False
     sandbox: bool = False
 
     def __post_init__(self) -> None:
         """Stored terms were checked when they were built."""
+
+    @property
+    def terms(self) -> Terms:
+        """The terms alone. Raises `InvalidRequest` where they can not be asked for any more."""
+        return Terms(**{field: getattr(self, field) for field in Terms.__struct_fields__})
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,12 +91,42 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     texts: bool = False
     #: Sealed card details; empty for none.
     card: bytes = b""
+    #: The job that it redrives, and the state which that was read in.
+    redrives: str = ""
+    redrives_state: str = ""
 
     def __repr__(self) -> str:
         """Show what finds it, nothing of the person."""
         return f"Record({self.id})"
 
 
+class OfLaterRelease(ConfigurationError):
+    """A later release wrote this record: its workers can do it, this one cannot."""
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job stands, for those who choose among many: it can be told of records that cannot be read any more."""
+
+    state: State
+    provider: str
+    #: The kind of its failure; empty for none.
+    failure: str
+    #: When it came into its state, in milliseconds since 1970 on Redis' clock.
+    since: int
+    #: The job that was made of it by a redrive; empty for none.
+    redriven: str
+    batch: str = ""
+    operation: str = ""
+
+
+class _Gist(msgspec.Struct):
+    """What is read of a record before it is known to be one of ours."""
+
+    schema: int = SCHEMA
+    operation: str = ""
+
+
+_gist: Final = msgspec.json.Decoder(_Gist)
 _public: Final = msgspec.json.Decoder(Public)
 _request: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
 _failure: Final = msgspec.json.Decoder(Failure)
@@ -94,14 +142,15 @@ def encode_request(request: Request) -> bytes:
     return msgspec.json.encode(request)
 
 
-def encode_public(request: Request, terms: Terms, operation: str, *, sandbox: bool) -> bytes:
-    """Return the public part as JSON without what is as usual."""
+def encode_public(request: Request, terms: Terms, operation: str, *, sandbox: bool, **more: Any) -> bytes:
+    """Return the public part as JSON without what is as usual; `more` are fields of `Public`."""
     public = Public(
         kind=kind_of(request),
         operation=operation,
         segments=_segments(request),
         sandbox=sandbox,
         **{field: getattr(terms, field) for field in Terms.__struct_fields__},
+        **more,
     )
     return msgspec.json.encode(public)
 
@@ -114,9 +163,12 @@ def canonical(provider: str, operation: str, request: Request, terms: Terms) -> 
 def work(raw: Sequence[bytes], sealer: Sealer) -> Work:
     """Read what `take.lua` answers for one job: id, d, x, p, l, a, z, created, i, vx, xc.
 
-    Raises `msgspec.MsgspecError`, `InvalidRequest` or `ConfigurationError` where it cannot be read.
+    Raises `msgspec.MsgspecError`, `InvalidRequest` or `ConfigurationError` where it cannot be read, of these last
+    `OfLaterRelease` where a newer worker could.
     """
     id_ = raw[0].decode()
+    if (schema := _gist.decode(raw[1]).schema) > SCHEMA:
+        raise OfLaterRelease(f"job {id_} is of schema {schema}, which a later release writes; update this worker")
     public = _public.decode(raw[1])
     request = _request.decode(sealer.open(raw[2], id_))
     if raw[10] and isinstance(request, Operation):
@@ -134,6 +186,7 @@ def work(raw: Sequence[bytes], sealer: Sealer) -> Work:
         expires_at=int(raw[6]) if raw[6] else None,
         created_at=int(raw[7]),
         code_ttl=public.code_ttl,
+        on_unknown=public.on_unknown,
         doubtful=bool(raw[8]),
         code=sealer.open(raw[9], id_).decode() if raw[9] else "",
     )
@@ -153,6 +206,38 @@ def followed(raw: Sequence[bytes], sealer: Sealer) -> Work:
         ref=ref.decode(),
         baseline=sealer.open(baseline, id_).decode() if baseline else "",
     )
+
+
+def ended(fields: Mapping[bytes, bytes]) -> Ended:
+    """Read how a job stands, of whichever schema its request is."""
+    state = State(fields[b"s"].decode())
+    lines = [(one.state, one.at) for one in _history(fields[b"h"].decode())]
+    there = list(takewhile(lambda one: one[0] == state, reversed(lines)))
+    failure = _failure.decode(fields[b"e"]).kind.value if b"e" in fields else ""
+    return Ended(
+        state=state,
+        provider=fields[b"p"].decode(),
+        failure=failure,
+        since=round(there[-1][1].timestamp() * 1000),
+        redriven=fields.get(b"rd", b"").decode(),
+        batch=fields.get(b"b", b"").decode(),
+        operation=_gist.decode(fields[b"d"]).operation,
+    )
+
+
+def stored(id_: str, fields: Mapping[bytes, bytes], sealer: Sealer) -> tuple[Public, Request]:
+    """Read what was asked for, card details aside.
+
+    Raises `InvalidRequest` where that is not written as this release does, `ConfigurationError` where it is sealed with
+    a key that is not ours.
+    """
+    try:
+        schema = _gist.decode(fields[b"d"]).schema
+        if schema != SCHEMA:
+            raise InvalidRequest("id_", f"is a record of schema {schema}, which this release does not read", id_)
+        return _public.decode(fields[b"d"]), _request.decode(sealer.open(fields[b"x"], id_))
+    except msgspec.MsgspecError as error:
+        raise InvalidRequest("id_", f"has a record that cannot be read: {error.__class__.__name__}", id_) from None
 
 
 def job(id_: str, fields: Mapping[bytes, bytes], sealer: Sealer, now: int, *, reveal: bool) -> Job:
@@ -192,13 +277,20 @@ def job(id_: str, fields: Mapping[bytes, bytes], sealer: Sealer, now: int, *, re
         provider_ref=_text(fields.get(b"m")),
         result=_result(id_, fields.get(b"r"), sealer, reveal=reveal),
         verification=_verification(fields, state, now),
-        # Asked again though an earlier try may have been taken.
-        possible_duplicate=b"i" in fields and int(fields.get(b"a", 0)) > 1,
+        possible_duplicate=possible_duplicate(public, fields),
         sandbox=public.sandbox,
         failure=_failure.decode(fields[b"e"]) if b"e" in fields else None,
         tries=list(_tries(fields.get(b"t", b"").decode())),
         history=history,
     )
+
+
+def possible_duplicate(public: Public, fields: Mapping[bytes, bytes]) -> bool:
+    """Say whether a person may get it twice: of a redrive, or of several tries that may have been taken."""
+    if public.possible_duplicate or public.kind not in {Kind.SEND, Kind.VERIFY} or b"i" not in fields:
+        return public.possible_duplicate
+    told = _tries(fields.get(b"t", b"").decode())
+    return int(fields.get(b"a", 0)) - sum(one.outcome in _NOT_TAKEN for one in told) > 1
 
 
 def encode_failure(failure: Failure) -> bytes:

@@ -23,6 +23,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, InvalidRespo
 from redis.retry import Retry
 
 from dispatcher.accounts import KEY
+from dispatcher.durability import way
 from dispatcher.errors import ConfigurationError
 from dispatcher.findings import Finding, ok, problem, warning
 from dispatcher.privacy import one_line
@@ -76,6 +77,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     published: list[str] | None = None
     #: What is suspended of them.
     suspended: Sequence[Suspension] = ()
+    #: Why it does not wait for its disk when asked to; "" where it does.
+    unwilling: str = ""
 
 
 def look(url: str) -> Seen:
@@ -95,7 +98,16 @@ def look(url: str) -> Seen:
             owner=_allowed(lambda: asked.mget("d:mode", "d:hk")),
             published=None if names is None else sorted(name.decode() for name in names),
             suspended=_allowed(lambda: _suspended(asked, names or [])) or (),
+            unwilling=_unwilling(asked),
         )
+
+
+def _unwilling(client: Any) -> str:
+    try:
+        client.execute_command("WAITAOF", 1, 0, 1000)
+    except ResponseError as error:
+        return str(error)
+    return ""
 
 
 def _suspended(client: Any, names: Sequence[bytes]) -> list[Suspension]:
@@ -119,12 +131,15 @@ def judged(seen: Seen, settings: Settings) -> Iterator[Finding]:
     if seen.info is None:
         yield warning(
             "redis.info",
-            "INFO is not allowed here, so that version, eviction, append-only file and memory cannot be looked at",
+            "INFO is not allowed here, so that version, eviction, append-only file and memory cannot be looked at, "
+            "nor workers notice that its history went back",
             "allow this user the command INFO (ACL: +info)",
         )
     else:
         yield from (one(seen.info) for one in (version, role, eviction, durability, writes, memory))
     yield from configuration(seen.config)
+    if settings.fsync:
+        yield promise(seen)
     yield clock(seen.ahead)
     yield scripts(allowed=seen.scripts)
     yield owner(settings, seen.owner)
@@ -275,6 +290,20 @@ def durability(info: Mapping[str, Any]) -> Finding:
         "Redis keeps no append-only file: a restart loses jobs, and forgets what was sent",
         "set appendonly yes",
     )
+
+
+def promise(seen: Seen) -> Finding:
+    """Judge whether it can say that a write is on the disk, as DISPATCHER_DURABILITY=fsync asks."""
+    with_file = {"appendonly": "yes" if (seen.info or {}).get("aof_enabled") else "no"}
+    try:
+        found = way(seen.unwilling, {**with_file, **(seen.config or {})})
+    except ConfigurationError:
+        return problem(
+            "redis.promise",
+            "Redis cannot say that a write is on its disk, as DISPATCHER_DURABILITY=fsync asks",
+            "run Redis 7.2 or later or Valkey with appendonly yes, or set appendfsync always",
+        )
+    return ok("redis.promise", f"what must not be lost is on the disk first ({found})")
 
 
 def writes(info: Mapping[str, Any]) -> Finding:

@@ -30,7 +30,7 @@ from dispatcher.errors import (
 )
 from dispatcher.files import Recipe, Rejected, Row, Table
 from dispatcher.jobs import Message, Send, new_id
-from dispatcher.privacy import one_line
+from dispatcher.privacy import one_line, shown
 from dispatcher.settings import Settings
 from dispatcher.sources import Interrupted, Rejects, Source, Stop, lines, opened
 from dispatcher.states import GOOD, SETTLED
@@ -333,7 +333,7 @@ def _check(asked: Asked) -> str | None:
     Send(to="+447700900001", text="x", **message)
     delimiter = {"tab": "\t", "\\t": "\t"}.get(asked.delimiter or "", asked.delimiter)
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
-        raise InvalidRequest("--delimiter", "must be one character such as ; or the word tab", delimiter[:40])
+        raise InvalidRequest("--delimiter", "must be one character such as ; or the word tab", shown(delimiter))
     return delimiter
 
 

@@ -83,8 +83,8 @@ class Settings(BaseSettings):
     receiver_url: str = ""
     #: The folder of what `dispatcher demo` and `dispatcher up` start, from where a command is started.
     data: Path = Path(".dispatcher")
-    #: What a job must survive; there is one answer so far: whatever Redis survives.
-    durability: Literal["redis"] = "redis"
+    #: What a job must survive: whatever Redis does (redis), or a loss of power too (fsync), which costs time.
+    durability: Literal["redis", "fsync"] = "redis"
     #: Seals numbers, texts and results at rest; several, newest first, separated by commas.
     secret_key: SecretStr = SecretStr("")
     #: Hashes numbers and codes. Never rotate it: nothing hashed before would be found again.
@@ -195,6 +195,11 @@ class Settings(BaseSettings):
                 "DISPATCHER_REDIS_URL is not set; point it at your Redis, e.g. redis://127.0.0.1:6379/0 "
                 "(or run `dispatcher up`, which brings its own; from elsewhere set DISPATCHER_DATA to its .dispatcher)"
             )
+
+    @property
+    def fsync(self) -> bool:
+        """Whether what a caller was told, and each claim, must be on the disk before anything follows from it."""
+        return self.durability == "fsync"
 
     @property
     def broker(self) -> str:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, Self, TypeVar
 
 from dispatcher import files
 from dispatcher.errors import DispatcherError, InvalidRequest
+from dispatcher.privacy import one_line, shown
 
 T = TypeVar("T")
 
@@ -26,6 +27,9 @@ _STOPS: Final = (signal.SIGINT, signal.SIGTERM)
 
 #: Characters of one line at most: what is longer is no line of recipients.
 _LONGEST: Final = 1 << 20
+#: Characters of a file's name that an error shows.
+_MOST_SHOWN: Final = 200
+
 #: Bytes that are looked through at a time.
 _BLOCK: Final = 1 << 18
 
@@ -111,7 +115,7 @@ def opened(file: str, encoding: str, stop: Stop) -> Iterator[Source]:
             twice = raw.seekable() and file != STDIN
             digest, lines = _survey(raw, used, stop) if twice else (None, None)
         except OSError as error:
-            raise InvalidRequest("FILE", f"cannot be read: {error.strerror}", file) from None
+            raise InvalidRequest("FILE", f"cannot be read: {error.strerror}", one_line(file)[:_MOST_SHOWN]) from None
         yield Source(raw, file, used, digest, lines, marked)
 
 
@@ -120,7 +124,7 @@ def _encoding(name: str) -> str:
         "".encode(name)
         plain = codecs.lookup(name).name
     except (LookupError, UnicodeError):
-        raise InvalidRequest("--encoding", "is none that is known; try utf-8, cp1252 or utf-16", name[:40]) from None
+        raise InvalidRequest("--encoding", "is none that is known; try utf-8, cp1252 or utf-16", shown(name)) from None
     return "utf-8-sig" if plain == "utf-8" else plain
 
 

@@ -7,11 +7,12 @@ ordinary code, `AsyncJobStore` from an event loop; neither knows what they mean.
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, overload
 
@@ -20,9 +21,12 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from dispatcher import durability
+from dispatcher.durability import Way
 from dispatcher.errors import ConfigurationError, IdempotencyConflict, InvalidRequest, NotFound, StoreUnavailable
 from dispatcher.jobs import SCHEMA
 from dispatcher.states import SETTLED, State, lua_tables
@@ -42,6 +46,10 @@ _CONNECTIONS: Final = 64
 #: Times that a command is repeated when its connection broke. Every script bears that: it knows its own call again,
 #: or losing its answer costs no more than a little time. The library's default of more, with pauses, would hold up all.
 _REPEATS: Final = 1
+
+#: Seconds that an answer is waited for, twice where a call is repeated. Calls take milliseconds; what is longer on its
+#: way goes over a connection that is dead.
+_TIMEOUT: Final = 5.0
 
 #: Milliseconds between two looks at what became of a job: doubling from the first to the second.
 _BETWEEN_LOOKS: Final = 10_000
@@ -68,6 +76,10 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
     script: Script
     arguments: Sequence[bytes | str | float]
     read: Callable[[Any], T]
+    #: Where `DISPATCHER_DURABILITY` asks for that, the answer waits until what was written is on the disk.
+    durable: bool = False
+    #: What it wrote must not be forgotten: a worker makes it again where Redis lost it.
+    lasting: bool = False
 
     def __repr__(self) -> str:
         """Leave the arguments out: they may hold a number or a text."""
@@ -103,8 +115,9 @@ class Taken(msgspec.Struct, frozen=True):
 class Advance(msgspec.Struct, frozen=True, kw_only=True):
     """One move to be written.
 
-    `guard` is the fencing token of a claim, or "=queued" where the job must be in that state. `wait` and `delay`
-    (seconds) say what a job that goes back to the queue waits for.
+    `guard` is the fencing token of a claim, or "=queued" where the job must be in that state; under "=unknown" a job
+    that `failed` was surely not taken. `wait` and `delay` (seconds) say what a job that goes back to the queue waits
+    for.
     """
 
     id: str
@@ -209,9 +222,10 @@ class Calls:
     ) -> Call[Created]:
         """Write jobs of one provider and lane, all or none; answers when, and the id of each.
 
-        An id differs from its record's where the same idempotency key had made that job before. The batch is open
-        afterwards where `more` of it follow, else closed. Raises `IdempotencyConflict`, `InvalidRequest` where the
-        batch was cancelled, and `ConfigurationError` where the jobs in this Redis are of another kind or hash key.
+        An id differs from its record's where the same idempotency key had made that job before, or a redrive of the
+        same job; it is "" where that went on since it was read. The batch is open afterwards where `more` of it follow,
+        else closed. Raises `IdempotencyConflict`, `InvalidRequest` where the batch was cancelled, and
+        `ConfigurationError` where the jobs in this Redis are of another kind or hash key.
         """
         lane, follow = "1" if high else "", "1" if more else ""
         arguments: list[bytes | str | float] = [self._mode, self._hash_key, provider, lane, batch, follow]
@@ -220,14 +234,14 @@ class Calls:
             arguments += (
                 *(one.id, one.public, one.private, _or_empty(one.due), _or_empty(one.valid_for)),
                 *(one.number, one.idempotency, one.fingerprint, _or_empty(one.code_ttl)),
-                *(one.card, "1" if one.texts else ""),
+                *(one.card, "1" if one.texts else "", one.redrives, one.redrives_state),
             )
-        return Call(script("create"), arguments, lambda answer: self._read_created(answer, batch))
+        return Call(script("create"), arguments, lambda answer: self._read_created(answer, batch), durable=True)
 
     def close(self, batch: str, *, cancelled: bool = False) -> Call[int | None]:
         """Say that no more jobs of `batch` follow, or that none may; answers how many it has, None for no batch."""
         arguments = [batch, "cancelled" if cancelled else "", self._keep]
-        return Call(script("close"), arguments, lambda answer: None if answer < 0 else int(answer))
+        return Call(script("close"), arguments, lambda answer: None if answer < 0 else int(answer), durable=cancelled)
 
     def take(self, token: str, ids: Sequence[str], *, alone: bool = False) -> Call[Taken]:
         """Take the queued jobs among `ids` into the hands of `token`, for as long as a lease; suspects only `alone`."""
@@ -255,17 +269,34 @@ class Calls:
     ) -> Call[list[str | None]]:
         """Claim jobs that `token` took: each its id, whether it may be repeated, and fields to set with the claim.
 
-        It may be repeated "never", "once" or "always"; `numbers` has by job the hash of the number that it texts, whom
-        nobody texts who wants no more. Answers for each None where it is ours, else the state it is in.
+        It may be repeated "never", "once", "always" or by "resend"; `numbers` has by job the hash of the number that it
+        texts, whom nobody texts who wants no more. Answers for each None where it is ours, else the state it is in.
         """
         arguments: list[bytes | str | float] = [token, self._lease, self._keep]
         for id_, repeat, fields in jobs:
             arguments += (id_, repeat, (numbers or {}).get(id_, ""), len(fields))
             for pair in fields.items():
                 arguments += pair
-        return Call(script("claim"), arguments, lambda answer: [_state(one) for one in answer])
+        return Call(script("claim"), arguments, lambda answer: [_state(one) for one in answer[1:]], durable=True)
 
-    def advance(self, moves: Sequence[Advance]) -> Call[list[str]]:
+    def reclaim(self, claim: Call[Any], answer: Sequence[Any]) -> Call[int]:
+        """Assert again what `claim` won by its raw `answer`, where Redis lost that; answers how much it was."""
+        won = "".join("1" if one == 1 else "0" for one in answer[1:])
+        return Call(script("reclaim"), [won, *claim.arguments], int)
+
+    def pulse(self) -> Call[tuple[int, int]]:
+        """Note how far history goes; answers how many claims there ever were, and the moment in ms on Redis' clock."""
+        return Call(script("pulse"), [], lambda answer: (int(answer[0]), int(answer[1])))
+
+    def settle(self, run: str, claims: int) -> Call[int]:
+        """Begin to trust the history of the server's run `run`; there were that many claims."""
+        return Call(script("settle"), [run, claims], int)
+
+    def hold(self, known: int, most: int = MOST) -> Call[int]:
+        """Hold as unknown what may have been sent after `known`, ms on Redis' clock; again until it answers 0."""
+        return Call(script("hold"), [known, self._keep, most], int)
+
+    def advance(self, moves: Sequence[Advance], *, durable: bool = False) -> Call[list[str]]:
         """Write what became of jobs; answers the state of each, "" where the move was refused."""
         arguments: list[bytes | str | float] = [self._keep, self._receipts_within]
         for one in moves:
@@ -285,7 +316,8 @@ class Calls:
             arguments.append(len(one.fields))
             for pair in one.fields.items():
                 arguments += pair
-        return Call(script("advance"), arguments, _decoded)
+        lasting = all(not one.guard.startswith("=") for one in moves)
+        return Call(script("advance"), arguments, _decoded, durable=durable, lasting=lasting)
 
     def receipts(self, words: Sequence[Word]) -> Call[list[str]]:
         """Take in what providers told of jobs afterwards; answers for each "moved", "late" or "early".
@@ -299,7 +331,7 @@ class Calls:
             arguments.append(len(one.fields))
             for pair in one.fields.items():
                 arguments += pair
-        return Call(script("receipts"), arguments, _decoded)
+        return Call(script("receipts"), arguments, _decoded, lasting=True)
 
     def follow(self, provider: str, *, sent: bool, unknown: bool, most: int) -> Call[list[list[bytes]]]:
         """Take the jobs of `provider` whose fate it is time to ask for; `records.followed` reads each.
@@ -420,9 +452,14 @@ class Calls:
 class JobStore:
     """Makes calls, one after the other."""
 
-    def __init__(self, url: str, shown: str, timeout: float = 10) -> None:
-        """Connect lazily to `url`; `shown` is what errors call it; `timeout` is in seconds."""
+    def __init__(self, url: str, shown: str, timeout: float = _TIMEOUT, *, fsync: bool = False) -> None:
+        """Connect lazily to `url`; `shown` is what errors call it; `timeout` is in seconds.
+
+        With `fsync` a durable call returns once it is on the disk.
+        """
         self._shown = shown
+        self._fsync = fsync
+        self._way: Way | None = None
         options = _connection(timeout)
         pool = redis.BlockingConnectionPool.from_url(url, retry=Retry(NoBackoff(), _REPEATS), **options)
         self.redis = redis.Redis.from_pool(pool)
@@ -430,11 +467,50 @@ class JobStore:
     def run(self, call: Call[T]) -> T:
         """Make one call. Raises `StoreUnavailable`, and whatever the call itself raises."""
         with self.errors():
-            try:
-                answer = self.redis.evalsha(call.script.sha, 0, *call.arguments)
-            except NoScriptError:
-                answer = self.redis.eval(call.script.source, 0, *call.arguments)
+            waits = self._fsync and call.durable and self._durability() == Way.WAIT
+            answer = self._durable(call) if waits else self._answer(call)
         return call.read(answer)
+
+    def _answer(self, call: Call[T]) -> Any:
+        try:
+            return self.redis.evalsha(call.script.sha, 0, *call.arguments)
+        except NoScriptError:
+            return self.redis.eval(call.script.source, 0, *call.arguments)
+
+    def _durable(self, call: Call[T]) -> Any:
+        # On one connection: that is whose writes are waited for.
+        with self.redis.pipeline(transaction=False) as pipe:
+            try:
+                pipe.evalsha(call.script.sha, 0, *call.arguments)
+                answer, waited = durability.wait(pipe).execute()
+            except NoScriptError:
+                pipe.eval(call.script.source, 0, *call.arguments)
+                answer, waited = durability.wait(pipe).execute()
+        durability.confirm(waited, self._shown)
+        return answer
+
+    def sync(self) -> None:
+        """Return once all that was written until now is on the disk, where that is asked for."""
+        with self.errors():
+            if not self._fsync or self._durability() != Way.WAIT:
+                return
+            with self.redis.pipeline(transaction=False) as pipe:
+                pipe.set(durability.MARK, 1)
+                _, waited = durability.wait(pipe).execute()
+        durability.confirm(waited, self._shown)
+
+    def _durability(self) -> Way:
+        """Return how a write is known to be on the disk. Raises `ConfigurationError`."""
+        if self._way is None:
+            refusal, config = "", dict[Any, Any]()
+            try:
+                durability.wait(self.redis)
+            except ResponseError as error:
+                refusal = str(error)
+                with suppress(ResponseError):
+                    config = self.redis.config_get("append*")
+            self._way = durability.way(refusal, config)
+        return self._way
 
     def errors(self) -> Any:
         """Turn Redis' errors into `StoreUnavailable`, for commands that are no script."""
@@ -491,14 +567,54 @@ class StoredIds(Sequence[str]):
         return [page[at - first].decode() for at in positions if at - first < len(page)]
 
 
+class _Retry(AsyncRetry):
+    """Repeats a call; where its connection fell silent, the idle ones did, too: nobody shall wait for each in turn."""
+
+    def __init__(self) -> None:
+        super().__init__(NoBackoff(), _REPEATS)
+        self.drop_idle: Callable[[], Awaitable[None]]
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> _Retry:
+        """Each connection has a copy; the pool is the same."""
+        return copy.copy(self)
+
+    async def call_with_retry(self, do: Any, fail: Any, *options: Any, **named: Any) -> Any:
+        """Call `do`; on an error call `fail` with it, and once more `do`."""
+
+        async def failed(error: Exception, *count: int) -> None:
+            if isinstance(error, RedisTimeoutError):
+                await self.drop_idle()
+            await fail(error, *count)
+
+        return await super().call_with_retry(do, failed, *options, **named)
+
+
 class AsyncJobStore:
     """Makes calls from one event loop, many at a time."""
 
-    def __init__(self, url: str, shown: str, timeout: float = 10) -> None:
-        """Connect lazily to `url`; `shown` is what errors call it; `timeout` is in seconds."""
+    def __init__(
+        self,
+        url: str,
+        shown: str,
+        timeout: float = _TIMEOUT,
+        *,
+        fsync: bool = False,
+        connected: Callable[[Any], Awaitable[None]] | None = None,
+    ) -> None:
+        """Connect lazily to `url`; `shown` is what errors call it; `timeout` is in seconds.
+
+        With `fsync` a durable call returns once it is on the disk. `connected` greets the server on each new
+        connection, before any call is made on it.
+        """
         self._shown = shown
-        options = _connection(timeout)
-        pool = redis.asyncio.BlockingConnectionPool.from_url(url, retry=AsyncRetry(NoBackoff(), _REPEATS), **options)
+        self._fsync = fsync
+        self._way: Way | None = None
+        self._syncing: asyncio.Task[None] | None = None
+        self._next_sync: asyncio.Task[None] | None = None
+        options = {**_connection(timeout), "redis_connect_func": connected}
+        retry = _Retry()
+        pool = redis.asyncio.BlockingConnectionPool.from_url(url, retry=retry, **options)
+        retry.drop_idle = partial(pool.disconnect, inuse_connections=False)
         self.redis = redis.asyncio.Redis.from_pool(pool)
         # The pool lets newcomers pass those who wait, for seconds where many do; in this queue nobody is passed.
         self._turn = asyncio.Semaphore(_CONNECTIONS // 2)
@@ -506,7 +622,10 @@ class AsyncJobStore:
     async def run(self, call: Call[T]) -> T:
         """Make one call. Raises `StoreUnavailable`, and whatever the call itself raises."""
         async with self._turn:
-            return call.read(await self._answer(call))
+            answer = await self._answer(call)
+        if self._fsync and call.durable:
+            await self._synced()
+        return call.read(answer)
 
     async def _answer(self, call: Call[T]) -> Any:
         with unavailable(self._shown):
@@ -518,6 +637,43 @@ class AsyncJobStore:
     def errors(self) -> Any:
         """Turn Redis' errors into `StoreUnavailable`, for commands that are no script."""
         return unavailable(self._shown)
+
+    async def durability(self) -> Way | None:
+        """Return how a write is known to be on the disk, None where that is not asked for.
+
+        Raises `ConfigurationError` where this Redis cannot promise it.
+        """
+        if self._fsync and self._way is None:
+            refusal, config = "", dict[Any, Any]()
+            with unavailable(self._shown):
+                try:
+                    await durability.wait(self.redis)
+                except ResponseError as error:
+                    refusal = str(error)
+                    with suppress(ResponseError):
+                        config = await self.redis.config_get("append*")
+            self._way = durability.way(refusal, config)
+        return self._way
+
+    async def _synced(self) -> None:
+        """Return once all is on the disk that was written until now; those who come meanwhile share the next wait."""
+        if await self.durability() != Way.WAIT:
+            return
+        if self._next_sync is None:
+            self._next_sync = asyncio.create_task(self._sync(self._syncing))
+        await asyncio.shield(self._next_sync)
+
+    async def _sync(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        self._syncing, self._next_sync = self._next_sync, None
+        with unavailable(self._shown):
+            async with self.redis.pipeline(transaction=False) as pipe:
+                # What others wrote before this mark is on the disk when it is.
+                pipe.set(durability.MARK, 1)
+                durability.wait(pipe)
+                _, waited = await pipe.execute()
+        durability.confirm(waited, self._shown)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -536,6 +692,8 @@ def _connection(timeout: float) -> dict[str, Any]:
         "socket_connect_timeout": min(timeout, 5),
         "socket_keepalive": True,
         "health_check_interval": 30,
+        # It is a replica by now: what its address leads to may have changed, too.
+        "retry_on_error": [MasterDownError, ReadOnlyError],
     }
 
 

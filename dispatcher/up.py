@@ -166,7 +166,7 @@ class _Plan:
         # Jobs that are played and jobs that are real never share a Redis.
         place = folder.path / ("valkey-sandbox" if settings.sandbox else "valkey")
         place.mkdir(exist_ok=True)
-        server = EmbeddedServer(place, free_port(REDIS_PORT))
+        server = EmbeddedServer(place, free_port(REDIS_PORT), fsync=settings.fsync)
         given = {"secret_key": settings.secret_key, "hash_key": settings.hash_key}
         keys = {name: key.get_secret_value() for name, key in given.items() if key.get_secret_value()}
         self.told |= {"redis_url": server.url, **folder.keys(), **keys}

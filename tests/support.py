@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,7 +26,7 @@ from workers.sandbox.world import MESSAGES, Row
 T = TypeVar("T")
 
 #: Seconds for a worker to start; a loaded machine with two cores needs some of them.
-START: Final = 30.0
+START: Final = 60.0
 
 #: Times that let tests of dead workers and lost messages take seconds. A claim that was waited for longer than the
 #: lease outlives the deadline is given up, so that between them there is what a loaded machine needs.
@@ -49,7 +50,7 @@ def phones(count: int, start: int = 0) -> list[str]:
     return [f"+1{200 + n // 54}5550{146 + n % 54}" for n in range(start, start + count)]
 
 
-def until(look: Callable[[], T], seconds: float = 15.0, what: str = "it") -> T:
+def until(look: Callable[[], T], seconds: float = 30.0, what: str = "it") -> T:
     """Return what `look` answers once that is true; raises `AssertionError` after `seconds`."""
     ends = time.monotonic() + seconds
     while not (seen := look()):
@@ -89,7 +90,17 @@ def _runs(group: int) -> bool:
         return False
     except PermissionError:  # macOS says so of a group of which only zombies are left, as of a number used anew
         return False
-    return True
+    return sys.platform != "linux" or _lives(group)
+
+
+def _lives(group: int) -> bool:
+    """Say whether any of a group is more than a zombie: those whose parent died wait for Linux' first process."""
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, its = place.read_text().rpartition(") ")[2].split()[:3]
+            if int(its) == group and state != "Z":
+                return True
+    return False
 
 
 def listens(port: int) -> bool:
@@ -104,6 +115,21 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.upper().startswith(("DISPATCHER_", "CELERY"))}
 
 
+#: Asks Linux to be told to stop when its parent dies, and becomes the command.
+_UNTIL_ITS_PARENT_ENDS: Final = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def _ending_with_us(command: list[str]) -> list[str]:
+    """Return a command that does not outlive the tests: interrupted, xdist ends its processes before they tidy up."""
+    if sys.platform != "linux":
+        return command
+    return [sys.executable, "-I", "-S", "-c", _UNTIL_ITS_PARENT_ENDS, *command]
+
+
 class Process:
     """A command of ours in a process group of its own, its output in a file."""
 
@@ -115,7 +141,7 @@ class Process:
         self.seen = 0
         with self.log.open("ab") as output:
             self.popen = subprocess.Popen(
-                [sys.executable, *arguments],
+                _ending_with_us([sys.executable, *arguments]),
                 cwd=folder,
                 env={**clean_environment(), "PYTHONUNBUFFERED": "1", **environment},
                 start_new_session=True,
@@ -182,12 +208,40 @@ class Worker(Process):
 class Server(EmbeddedServer):
     """A Valkey server whose end is watched."""
 
+    @property
+    def command(self) -> list[str]:
+        return _ending_with_us(super().command)
+
     def start(self) -> Self:
         super().start()
         assert self.process is not None
         WATCH.group(self.process.pid, "valkey")
         WATCH.port(self.port, "valkey")
         return self
+
+
+class Past:
+    """What a server's files were at one moment."""
+
+    def __init__(self, server: Server) -> None:
+        self._folder = server.folder / "appendonlydir"
+        self._copy = server.folder / "backup"
+        shutil.rmtree(self._copy, ignore_errors=True)
+        shutil.copytree(self._folder, self._copy)
+        self._tail = max(self._folder.glob("*.incr.aof"))
+        self._size = self._tail.stat().st_size
+
+    def cut(self) -> None:
+        """Lose what was written since, as a loss of power does."""
+        os.truncate(self._tail, self._size)
+
+    def restore(self) -> None:
+        """Put the backup in its place."""
+        shutil.rmtree(self._folder)
+        shutil.copytree(self._copy, self._folder)
+
+    def stay(self) -> None:
+        """Lose nothing."""
 
 
 class Deployment:
@@ -199,6 +253,8 @@ class Deployment:
         self.sandbox = sandbox
         self.redis: Any = redis.Redis.from_url(url)
         self.settings = {"redis_url": url, "sandbox": "1", "sandbox_url": sandbox.url, **TIMES, **(settings or {})}
+        #: What else is in a worker's environment, such as a path to a package.
+        self.beside: dict[str, str] = {}
         self._folder = folder
         self._open = ExitStack()
         self._open.callback(self.redis.close)
@@ -215,7 +271,8 @@ class Deployment:
         """
         arguments = ["-m", "celery", "-A", "workers", "worker", "-Q", queues]
         arguments += ["-l", "INFO", "-n", f"{name}@%h", "--without-mingle"]
-        worker = Worker([*arguments, *options], _environment({**self.settings, **settings}), self._folder, name)
+        environment = {**self.beside, **_environment({**self.settings, **settings})}
+        worker = Worker([*arguments, *options], environment, self._folder, name)
         # How a worker ends when it is told to is a test of its own; here it only takes time.
         self._open.callback(worker.kill)
         return worker

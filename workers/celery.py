@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from ipaddress import ip_address
 from typing import Any, NoReturn
 
+from celery.exceptions import CPendingDeprecationWarning, InvalidTaskError
 from celery.signals import (
     celeryd_after_setup,
     celeryd_init,
@@ -21,6 +23,7 @@ from celery.signals import (
     worker_shutdown,
     worker_shutting_down,
 )
+from celery.worker.request import Request
 from tornado.options import options as flower
 
 from dispatcher.errors import ConfigurationError, DispatcherError
@@ -40,6 +43,7 @@ from dispatcher.queues import (
     receipts_queue,
 )
 from dispatcher.settings import load
+from workers import failpoints
 from workers.adapters import adapters, configured
 from workers.tasks import Runtime
 
@@ -67,11 +71,15 @@ def _refuse(error: DispatcherError) -> NoReturn:
 try:
     settings = load()
     app = celery_app(settings, configured(settings))
+    points = failpoints.read(os.environ.get(failpoints.VARIABLE, ""), sandbox=settings.sandbox)
 except ConfigurationError as error:
     _refuse(error)
 
 for _name, _value in _FLOWER.items():
     os.environ.setdefault(_name, _value)
+
+#: What a message ends with that says nothing to us.
+_UNREAD = "unread"
 
 #: One runtime a process: a pool that forks must not share its parent's event loop and sockets.
 _runtimes: dict[int, Runtime] = {}
@@ -81,23 +89,50 @@ def runtime() -> Runtime:
     """Return this process' runtime, made at its first use."""
     pid = os.getpid()
     if pid not in _runtimes:
-        _runtimes[pid] = Runtime(app, settings, _served(app.amqp.queues.consume_from))
+        _runtimes[pid] = Runtime(app, settings, _served(app.amqp.queues.consume_from), points)
     return _runtimes[pid]
 
 
-@app.task(name=EXECUTE, bind=True)
-def execute(self: Any, ids: list[str]) -> str:
+class Received(Request):
+    """A message with a task's name on it, as Celery reads it.
+
+    Celery (5.7) takes for granted that its body is a call, ends over any other, and puts it back for the next worker.
+    """
+
+    def __init__(self, message: Any, **about: Any) -> None:
+        """Refuse what is no call, as Celery refuses other messages that it cannot read: with a line in the log."""
+        try:
+            super().__init__(message, **about)
+        except (TypeError, ValueError) as error:
+            raise InvalidTaskError(f"its body is no call of a task: {error.__class__.__name__}") from None
+
+
+@app.task(name=EXECUTE, bind=True, Request=Received if points is None else points.request(Received))
+def execute(self: Any, ids: Any = None, *_later: Any, **_named: Any) -> str:
     """Execute jobs by their ids; the result is a short word for Flower, the truth is in the job store."""
+    known = _known(ids)
     here = runtime()
     queue = (self.request.delivery_info or {}).get("routing_key") or ""
-    return here.run(here.execution.execute(ids, queue))
+    return here.run(here.execution.execute(known, queue)) if known else _UNREAD
 
 
-@app.task(name=RECEIVE)
-def receive(ids: list[str]) -> str:
+@app.task(name=RECEIVE, Request=Received)
+def receive(ids: Any = None, *_later: Any, **_named: Any) -> str:
     """Read what providers told us, by the callbacks' ids; the result is a short word for Flower."""
+    known = _known(ids)
     here = runtime()
-    return here.run(here.reader.read(ids))
+    return here.run(here.reader.read(known)) if known else _UNREAD
+
+
+def _known(ids: Any) -> list[str]:
+    """Return the ids in a message that a later release may have written.
+
+    What else it says is left out, since a message only says where to look. What is not in it is found by the clock.
+    """
+    known = [one for one in ids if isinstance(one, str)] if isinstance(ids, list) else []
+    if not known:
+        log.warning("a message has no ids that this release can read; its jobs are found by the clock")
+    return known
 
 
 @app.task(name=BEAT, bind=True, send_events=False)
@@ -196,6 +231,10 @@ def _no_beat(record: logging.LogRecord) -> bool:
 def begin(sender: Any = None, **_: Any) -> None:
     """Say what is served here, look after what is due, and beat."""
     try:
+        if points is not None:
+            log.warning("this worker dies at %s", points)
+        # Celery advises, in ten lines at every reconnect, to cancel what is on the wire: that would make it unknown.
+        warnings.filterwarnings("ignore", "\nIn Celery 5.1 we introduced", CPendingDeprecationWarning)
         here = runtime()
         here.announce()
         slots = sender.pool.num_processes

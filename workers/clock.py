@@ -52,14 +52,21 @@ class Clock:
     async def run(self) -> None:
         """Tick until cancelled, whatever happens to Redis or the broker meanwhile."""
         next_sweep = time.monotonic()
+        told = ""
         while True:
             try:
                 if time.monotonic() >= next_sweep:
                     next_sweep = time.monotonic() + self._settings.sweep_every
                     await self.sweep()
                 await self.tick()
+                if told:
+                    log.warning("Redis answers again")
+                    told = ""
             except StoreUnavailable as error:
-                log.warning("%s", error)
+                # Once: of what goes on for an hour, a line a second would bury all else.
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("%s", told)
                 await asyncio.sleep(1)
             except Exception as error:  # noqa: BLE001 - a clock that stops would strand every waiting job
                 log.error("the clock stumbled: %s", error.__class__.__name__)  # noqa: TRY400 - a traceback could show values

@@ -16,6 +16,7 @@ here opens a connection or waits.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from itertools import combinations
 from math import isfinite
 from typing import Any, Final
 from urllib.parse import quote, unquote_plus, urlencode
+from xml.etree import ElementTree as ET
+from xml.sax.saxutils import escape
 
 import msgspec
 import pytest
@@ -55,7 +58,7 @@ from workers.providers.base import (
     Told,
 )
 
-__all__ = ["CHECKS", "NUMBERS", "Case", "Subject", "every_check", "response", "run"]
+__all__ = ["CHECKS", "NUMBERS", "Case", "Subject", "answers", "every_check", "response", "run"]
 
 #: Numbers of nobody (Ofcom keeps this range for fiction). None is the start of another.
 NUMBERS: Final = tuple(f"+44770090{ending}" for ending in range(1000, 1010))
@@ -63,14 +66,26 @@ NUMBERS: Final = tuple(f"+44770090{ending}" for ending in range(1000, 1010))
 #: The one-time code that jobs of the kit carry where we make it. Nothing else of theirs has these digits.
 _OUR_CODE: Final = "907263"
 
-_FEW: Final = profile(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+#: EXAMPLES=20 tries that many times more, and other things each time.
+_TIMES: Final = int(os.environ.get("EXAMPLES", "1"))
+_FEW: Final = profile(
+    max_examples=60 * _TIMES, deadline=None, derandomize=_TIMES == 1, database=None,
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
 
 #: Answers that some proxy, some day, gives.
 _STRANGE: Final = [
     b"", b" ", b"null", b"0", b'""', b"[]", b"{}", b"OK", b"<html><body>502 Bad Gateway</body></html>", b"\xff\xfe",
     b"\x00", b"\xef\xbb\xbf{}", b'{"', b'{"output":', b'"\\ud83d"', b"NaN", b"1e999", b"9" * 5000, b"[" * 100_000,
     b'{"a":' * 100_000, b"<a>" * 10_000, b"a=%ff&b=%00&=", b"<?xml version='1.0'?><Response/>",
+    b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', b"<a><![CDATA[ ]]></a>", b"<a xmlns='b' c='d'>e<f/>g</a>",
+    b"<?xml version='1.0' encoding='utf-16'?><a/>", '{"a":1}'.encode("utf-16"), b'{"a":1,"a":2}', b"[{}]" * 2,
 ]  # fmt: skip
+
+#: HTTP's own words for: nothing was done here.
+_NOT_HERE: Final = frozenset({301, 307, 308, 404, 405})
+
+_TOKEN: Final = re.compile(r"[\w.@+-]+")
 
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 
@@ -111,6 +126,11 @@ class Subject:
     more: Sequence[tuple[str, JobRequest]] = ()
     #: HTTP codes that the vendor's document calls not processed, beyond those that HTTP does.
     not_processed: frozenset[int] = field(default_factory=frozenset)
+    #: What the vendor answered, such as every sample of its document, to be spoilt in all ways: `answers(CASES)`. Asked
+    #: for when a check runs, so that a table further down may tell.
+    samples: Callable[[], Sequence[Response]] = list
+    #: What it called us with, likewise.
+    calls: Callable[[], Sequence[Callback]] = list
     #: What the vendor answers to a wrong password, in its own words.
     wrong_password: Response = field(default_factory=lambda: Response(status=401))
 
@@ -173,6 +193,12 @@ def response(case: Case) -> Response:
     text = answer if isinstance(answer, bytes | str) else json.dumps(answer)
     body = text.encode() if isinstance(text, str) else text
     return Response(status=case.status, headers=dict(case.headers), body=body)
+
+
+def answers(table: Iterable[Any]) -> list[Response]:
+    """Return the answers of a table of cases, for `Subject.samples`; its rows may be parameters of pytest."""
+    cases = [getattr(row, "values", [row])[0] for row in table]
+    return [response(case) for case in cases if isinstance(case, Case)]
 
 
 # -- what it declares --------------------------------------------------------------------------------------------------
@@ -489,9 +515,58 @@ def _judge(subject: Subject, group: Group, answer: Response) -> None:
     for outcome in outcomes.values():
         assert isinstance(outcome, _expected(operation)), f"{operation} ended as {type(outcome).__name__}"
         _storable(outcome)
+        if not _readable(answer):
+            _doubted_or_refused(subject, operation, answer, outcome)
         if isinstance(outcome, Accepted) and operation == "verify":
             assert bool(outcome.code) == (subject.adapter.capabilities.verification == "provider")
     assert adapter.parse(answer, group) == outcomes, "the same answer means the same"
+
+
+def _doubted_or_refused(subject: Subject, operation: str, answer: Response, outcome: Outcome) -> None:
+    """Check what became of an answer in which nothing can be read: its HTTP code may tell, and is no success."""
+    seen = f"{operation} {answer.status} {answer.body[:60]!r}"
+    assert isinstance(outcome, Failure), f"{seen} is no success"
+    if outcome.kind == FailureKind.NOT_SENT:
+        assert answer.status in _NOT_HERE | subject.not_processed, f"{seen} says of nothing that it was not sent"
+    never, fine = subject.adapter.operations[operation].repeat == "never", 200 <= answer.status < 300  # noqa: PLR2004 - HTTP's own classes
+    if never and fine and outcome.kind != FailureKind.UNAUTHORIZED:
+        assert outcome.kind == FailureKind.AMBIGUOUS, f"{seen} may have been taken"
+
+
+def takes_an_answer_that_broke_off_for_doubt(subject: Subject) -> None:
+    """Cut anywhere, an answer that tells of a success tells of none: it may have been one."""
+    adapter = subject.made()
+    for operation in subject.requests:
+        group = _only(adapter.build([subject.work(operation)]))
+        for sample in {one.body for one in subject.samples()}:
+            if _kinds(adapter.parse(Response(status=200, body=sample), group)) != {None}:
+                continue
+            for end in range(len(sample)):
+                cut = Response(status=200, body=sample[:end])
+                (outcome,) = adapter.parse(cut, group).values()
+                if not _readable(cut):
+                    _doubted_or_refused(subject, operation, cut, outcome)
+
+
+def bears_its_own_answers_spoilt(subject: Subject) -> None:
+    """What is nearly right tells more than what is all wrong: other values, other types, parts missing or doubled."""
+    groups = [_only(subject.made().build([subject.work(operation)])) for operation in subject.requests]
+    before = [job for operation, asked in subject.asked if subject.made().before(job := subject.work(operation, asked))]
+    questions = _questions(subject)
+    samples = [one.body for one in subject.samples()] or [b"{}"]
+
+    @_FEW
+    @given(_spoilt(subject, samples), st.just(200) | st.sampled_from([201, 400, 403, 404, 500]))
+    def check(body: bytes, status: int) -> None:
+        answer = Response(status=status, body=body)
+        for group in groups:
+            _judge(subject, group, answer)
+        for job in before:
+            _memorable(subject.made().remember(answer, job))
+        for group in questions:
+            _weigh(subject, group, answer)
+
+    check()
 
 
 def takes_no_stranger_for_success(subject: Subject) -> None:
@@ -663,6 +738,7 @@ def _weigh(subject: Subject, group: Group, answer: Response) -> None:
         return
     jobs = {job.id: job for job in group.jobs}
     assert set(told) <= set(jobs)
+    assert _readable(answer) or not any(one.state for one in told.values()), "nothing can be read, and nothing is news"
     for id_, news in told.items():
         job = jobs[id_]
         of_messages = _OF_LOST_MESSAGES if job.state == State.UNKNOWN else _OF_MESSAGES
@@ -705,6 +781,21 @@ def _listen(subject: Subject, callback: Callback) -> None:
     assert adapter.read(callback) == told, "the same callback means the same"
 
 
+def bears_its_own_calls_spoilt(subject: Subject) -> None:
+    """As with answers: bodies and queries that are nearly right."""
+    calls = [call for call in subject.calls() if call.body] or [Callback(method="POST", body=b"{}")]
+    queries = [call.query.encode() for call in subject.calls() if call.query] or [b"a=b"]
+
+    @_FEW
+    @given(st.sampled_from(calls), _spoilt(subject, [call.body for call in calls]), _spoilt(subject, queries))
+    def check(call: Callback, body: bytes, query: bytes) -> None:
+        asked = query.decode("latin-1")
+        _listen(subject, msgspec.structs.replace(call, method="POST", body=body, query=asked))
+        _listen(subject, msgspec.structs.replace(call, method="GET", body=b"", query=asked))
+
+    check()
+
+
 CHECKS: Final[list[Callable[[Subject], None]]] = [
     declares_what_it_is,
     declares_its_capabilities,
@@ -727,6 +818,8 @@ CHECKS: Final[list[Callable[[Subject], None]]] = [
     refuses_an_argument_without_repeating_it,
     never_raises_for_what_a_caller_wrote,
     never_raises_for_what_comes_back,
+    bears_its_own_answers_spoilt,
+    takes_an_answer_that_broke_off_for_doubt,
     takes_no_stranger_for_success,
     takes_a_broken_answer_for_doubt_and_not_for_failure,
     obeys_too_many_requests,
@@ -736,6 +829,7 @@ CHECKS: Final[list[Callable[[Subject], None]]] = [
     asks_where_it_says_it_does,
     never_raises_for_news,
     never_raises_for_a_callback,
+    bears_its_own_calls_spoilt,
 ]
 
 #: Decorates the one test function of a provider that takes a `check`: it is run for each of `CHECKS`.
@@ -747,6 +841,21 @@ every_check: Final = pytest.mark.parametrize("check", CHECKS, ids=lambda check: 
 #: Jobs of which some, but not all, may be gone.
 _THREE: Final = 3
 _FINE: Final = 200
+_NO_CONTENT: Final = 204
+
+
+def _readable(answer: Response) -> bool:
+    """Say whether an answer is a document of any kind, JSON or XML, or says all by its code."""
+    if answer.status == _NO_CONTENT:
+        return True
+    try:
+        return json.loads(answer.body.decode("utf-8-sig")) is not None
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return ET.fromstring(answer.body) is not None  # noqa: S314 - made up here
+    except (ET.ParseError, ValueError, LookupError):
+        return False
 
 
 def _only(plan: Plan) -> Group:
@@ -967,12 +1076,83 @@ def _content(subject: Subject) -> st.SearchStrategy[Any]:
 def _responses(subject: Subject) -> st.SearchStrategy[Response]:
     content = _content(subject)
     near = content.map(lambda told: json.dumps(subject.envelope(told)).encode())
+    near |= content.map(lambda told: _xml("Response", subject.envelope(told)).encode(errors="replace"))
     waits = st.sampled_from(["0", "30", "-1", "1.5", "²", "9" * 400, "soon", "Wed, 21 Oct 2026 07:28:00 GMT", ""])
     statuses = st.just(200) | st.sampled_from([204, 401, 429, 500, 503]) | st.integers(100, 599)
+    names = st.sampled_from(["content-type", "content-encoding", "location", "x-a"]) | st.text(max_size=5)
+    values = st.sampled_from(["text/html; charset=\xff", "gzip"]) | st.text(max_size=8)
+    others = st.dictionaries(names, values, max_size=3)
     return st.builds(
-        Response, status=statuses, headers=st.builds(lambda wait: {"retry-after": wait}, waits),
+        Response, status=statuses, headers=st.builds(lambda wait, more: {**more, "retry-after": wait}, waits, others),
         body=near | near | content.map(lambda told: json.dumps(told).encode()) | st.binary(max_size=40),
     )  # fmt: skip
+
+
+def _xml(name: str, value: Any) -> str:
+    """Write any JSON as XML; what is no name is none there either, so that some of it is broken."""
+    if isinstance(value, dict):
+        inner = "".join(_xml(key, one) for key, one in value.items())
+    elif isinstance(value, list):
+        inner = "".join(_xml("item", one) for one in value)
+    else:
+        inner = escape("" if value is None else str(value))
+    return f"<{name}>{inner}</{name}>"
+
+
+@st.composite
+def _spoilt(draw: st.DrawFn, subject: Subject, bodies: Sequence[bytes]) -> bytes:
+    """One of these bodies with something wrong: a value, a word, an end, a few bytes, its encoding."""
+    body = draw(st.sampled_from(bodies))
+    how = draw(st.sampled_from(["value", "value", "value", "word", "word", "end", "bytes", "encoding"]))
+    if how == "value":
+        try:
+            document = json.loads(body)
+        except ValueError:
+            how = "word"
+        else:
+            return json.dumps(_other(draw, subject, document)).encode()
+    if how == "word":
+        words = list(_TOKEN.finditer(text := body.decode("latin-1")))
+        found = draw(st.sampled_from(words)) if words else None
+        told = draw(_words(subject) | st.text(max_size=5)).encode()
+        return body[: found.start()] + told + body[found.end() :] if found else told + text.encode("latin-1")
+    start, end = sorted((draw(st.integers(0, len(body))), draw(st.integers(0, len(body)))))
+    if how == "end":
+        return body[:end]
+    if how == "bytes":
+        return body[:start] + draw(st.binary(max_size=4)) + body[end:]
+    forms = [
+        body * 2, b"\xef\xbb\xbf" + body, b" \n" + body + b"\n ", b"[" + body + b"]", b"<!-- -->" + body, body.upper(),
+        body.swapcase(), body.replace(b'"', b"'"), body.decode("latin-1").encode("utf-16"),
+    ]  # fmt: skip
+    return draw(st.sampled_from(forms))
+
+
+def _other(draw: st.DrawFn, subject: Subject, document: Any) -> Any:
+    """Return a document with one of its values another, gone, or of another name."""
+    places: list[tuple[Any, Any]] = []
+
+    def look(value: Any) -> None:
+        inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for key, one in inner:
+            places.append((value, key))
+            look(one)
+
+    look(document)
+    if not places:
+        return draw(_content(subject))
+    inside, key = draw(st.sampled_from(places))
+    before = inside[key]
+    how = draw(st.sampled_from(["other", "gone", "within", "renamed"]))
+    if how == "other":
+        inside[key] = draw(_content(subject))
+    elif how == "within":
+        inside[key] = draw(st.sampled_from([[before], {"a": before}, [before, before], str(before), [[]]]))
+    else:
+        del inside[key]
+        if how == "renamed" and isinstance(inside, dict):
+            inside[draw(_words(subject))] = before
+    return document
 
 
 def _strange_answers() -> Iterable[Response]:

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -49,6 +50,9 @@ _CODE_DIGITS: Final = 6
 
 #: Seconds until a receipt is asked for, by how the provider tells: one that pushes them is given time to.
 _FIRST_LOOK: Final = {"poll": 30.0, "push and poll": 300.0}
+
+#: Why what may have been taken is tried again, where its adapter does not declare that harmless.
+_RESENT: Final = "; it may have been taken, and is sent again as the caller asked"
 
 _UNREAD: Final = Failure(kind=FailureKind.AMBIGUOUS, code="unread", message="the answer could not be read")
 
@@ -112,11 +116,15 @@ class Execution:
     async def execute(self, ids: Sequence[str], queue: str) -> str:
         """Execute the jobs of one message from `queue`; return a short word for whoever watches, such as "sent"."""
         async with self._held(ids), self._room.take(len(ids), high=is_high(queue)):
-            if self._stopping:
-                await self._publish(queue, list(ids))
-                return summary([State.QUEUED] * len(ids))
-            words, suspects = await self._taken(ids)
-            return summary(words + await self._suspects(suspects))
+            # Let go while Redis is away, its message would be found lost a minute after it is back.
+            return await self._insist(partial(self._executed, ids, queue))
+
+    async def _executed(self, ids: Sequence[str], queue: str) -> str:
+        if self._stopping:
+            await self._publish(queue, list(ids))
+            return summary([State.QUEUED] * len(ids))
+        words, suspects = await self._taken(ids)
+        return summary(words + await self._suspects(suspects))
 
     async def ask(self, job: Work) -> Outcome | None:
         """Make the request of a read that is nobody's job, within the limits; None where it has to wait."""
@@ -219,7 +227,8 @@ class Execution:
                 self._settings.require_secrets("a code of ours")
         except ConfigurationError as error:
             log.error("%s", error)  # noqa: TRY400 - the setting is at fault, a traceback would not say more
-            return await self._park([id_], "worker", _ELSEWHERE, "waits for a worker with its keys")
+            which = "of a later release" if isinstance(error, records.OfLaterRelease) else "with its keys"
+            return await self._park([id_], "worker", _ELSEWHERE, f"waits for a worker {which}")
         except (msgspec.MsgspecError, InvalidRequest) as error:
             return [await self._refuse(id_, _internal(f"its record cannot be read: {error.__class__.__name__}"))]
         if job.provider not in self._adapters:
@@ -296,7 +305,7 @@ class Execution:
     async def _claim(self, token: str, group: Group, baseline: str) -> tuple[Group | None, list[str]]:
         """Make the intent durable; answer the request for what is ours, and the states of what is not any more."""
         adapter = self._adapters[group.jobs[0].provider]
-        wanted = [(job.id, adapter.repeat(job), self._intent(job, baseline)) for job in group.jobs]
+        wanted = [(job.id, policy.again(job, adapter.repeat(job)), self._intent(job, baseline)) for job in group.jobs]
         numbers = {job.id: self._settings.hashed("number", job.to) for job in group.jobs if job.text}
         asked = self._clock()
         try:
@@ -423,6 +432,10 @@ class Execution:
 
     async def _persist(self, call: Call[T]) -> T:
         """Make a call that says what has happened already: give up only when nobody would believe it any more."""
+        return await self._insist(partial(self._store.run, call))
+
+    async def _insist(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do it again for as long as Redis is away, and soon after it is back."""
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(StoreUnavailable),
             stop=stop_after_delay(10 * self._settings.lease),
@@ -431,7 +444,7 @@ class Execution:
             reraise=True,
         ):
             with attempt:
-                answer = await self._store.run(call)
+                answer = await work()
         return answer
 
     # -- outcomes as moves -------------------------------------------------------------------------------------------
@@ -471,12 +484,13 @@ class Execution:
         )
 
     def _failed(self, job: Work, token: str, failure: Failure) -> Advance:
-        repeat = self._adapters[job.provider].repeat(job)
+        repeat = policy.again(job, self._adapters[job.provider].repeat(job))
         decision = policy.decide(job, failure, repeat, self._settings.max_attempts, self._chance())
         detail = _told(failure)
         fields: dict[str, bytes | str | int] = {"e": records.encode_failure(failure)}
         if isinstance(decision, policy.Retry):
-            detail += f"; attempt {job.attempts + 2} in {decision.delay:.1f} s"
+            asked = failure.kind == FailureKind.AMBIGUOUS and repeat == "resend"
+            detail += _RESENT if asked else f"; attempt {job.attempts + 2} in {decision.delay:.1f} s"
         elif isinstance(decision, policy.Wait):
             waits = "until that is mended" if decision.reason == "suspended" else f"{decision.delay:.1f} s"
             detail += f"; waits {waits}, no attempt spent"

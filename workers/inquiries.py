@@ -76,8 +76,9 @@ class Inquiries:
             try:
                 while await self._look_at(account) >= _MOST:
                     pass
-            except StoreUnavailable as error:
-                log.warning("%s", error)
+            except StoreUnavailable:
+                # The clock, which asks more often, says so.
+                pass
             except Exception as error:  # noqa: BLE001 - what became of jobs would never be asked again
                 log.error("asking what became of jobs stumbled: %s", error.__class__.__name__)  # noqa: TRY400 - a traceback could show values
             await asyncio.sleep(self._settings.sweep_every)

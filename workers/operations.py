@@ -13,6 +13,7 @@ import msgspec
 
 from dispatcher.accounts import Account, ArgumentSchema, OperationSchema
 from dispatcher.errors import InvalidRequest, Unsupported
+from dispatcher.privacy import shown
 from workers.adapters import available, schemas
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def schema(known: Account, operation: str) -> OperationSchema:
     if operation not in known.operations:
         can = f"{meant(operation, known.operations)}It can do {', '.join(sorted(known.operations))}"
         reason = known.unsupported.get(operation, can)
-        raise Unsupported("operation", f"{known.name} does not offer it: {reason}", operation)
+        raise Unsupported("operation", f"{known.name} does not offer it: {reason}", shown(operation))
     return known.schemas.get(operation, OperationSchema())
 
 
@@ -82,7 +83,7 @@ def _check_names(operation: str, arguments: Mapping[str, ArgumentSchema], given:
         if name not in arguments:
             takes = ", ".join(arguments) or "none"
             reason = f"is none of {operation}; {meant(name, arguments)}Its arguments: {takes}"
-            raise InvalidRequest(f"argument {name}", reason)
+            raise InvalidRequest(f"argument {shown(name)}", reason)
     for name, told in arguments.items():
         if told.required and name not in given:
             raise InvalidRequest(f"argument {name}", f"is missing: {told.about}")

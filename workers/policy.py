@@ -1,22 +1,25 @@
 """What follows a failure: pure. A decision is a value that says where the job goes; `workers.execute` writes it.
 
 Only what surely did not happen is tried again by itself. What may have happened is `Unknown`, unless the operation is
-declared to bear repeating.
+declared to bear repeating, or the caller asked for that.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
-from dispatcher.jobs import Category
+from dispatcher.jobs import Category, OnUnknown
 from dispatcher.outcomes import Failure, FailureKind
 from dispatcher.states import State
+from workers.providers.base import Repeat
 
 if TYPE_CHECKING:
     from dispatcher.jobs import Work
-    from workers.providers.base import Repeat
+
+#: What an adapter declares of an operation, or "resend": once more, by the caller's recorded instruction.
+Again: TypeAlias = Repeat | Literal["resend"]
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -70,7 +73,15 @@ _THROTTLED: Final = 5.0
 _TEMPORARY: Final = frozenset({FailureKind.NOT_SENT, FailureKind.AMBIGUOUS})
 
 
-def decide(job: Work, failure: Failure, repeat: Repeat, max_attempts: int, chance: float) -> Decision:
+def again(job: Work, declared: Repeat) -> Again:
+    """Return whether a job may be done again when nobody knows if it was done.
+
+    What its adapter declares is what it bears; what it does not bear the caller may have asked for all the same.
+    """
+    return "resend" if declared == "never" and job.on_unknown == OnUnknown.RESEND else declared
+
+
+def decide(job: Work, failure: Failure, repeat: Again, max_attempts: int, chance: float) -> Decision:
     """Return what to do about `failure`, the end of the attempt after `job.attempts` others.
 
     `chance` is a random number from 0 to 1, for the jitter.
@@ -82,7 +93,7 @@ def decide(job: Work, failure: Failure, repeat: Repeat, max_attempts: int, chanc
         return Wait("limit", failure.retry_after or _THROTTLED * (0.5 + chance / 2))
     if failure.kind not in _TEMPORARY:
         return GiveUp()
-    if failure.kind == FailureKind.AMBIGUOUS and not _may_repeat(repeat, attempt):
+    if failure.kind == FailureKind.AMBIGUOUS and not _may_repeat(job, repeat):
         return Unknown()
     if attempt >= max_attempts:
         return Unknown() if failure.kind == FailureKind.AMBIGUOUS else GiveUp()
@@ -95,5 +106,6 @@ def backoff(category: Category, attempt: int, chance: float) -> float:
     return max(0.1, min(longest, first * 2.0 ** (attempt - 1)) * chance)
 
 
-def _may_repeat(repeat: Repeat, attempt: int) -> bool:
-    return repeat == "always" or (repeat == "once" and attempt == 1)
+def _may_repeat(job: Work, repeat: Again) -> bool:
+    # The caller's word is good for one more try, however many before it were surely not taken.
+    return repeat == "always" or (repeat == "once" and not job.attempts) or (repeat == "resend" and not job.doubtful)

@@ -81,7 +81,7 @@ class Receiver:
         settings.require_hash_key("the receiver")
         self._settings = settings
         self._sealer = settings.sealer()
-        self._store = AsyncJobStore(settings.redis, settings.redis_shown, timeout=_REDIS)
+        self._store = AsyncJobStore(settings.redis, settings.redis_shown, timeout=_REDIS, fsync=settings.fsync)
         self._calls = Calls(settings)
         self._callbacks = CallbackCalls(settings)
         self._celery = celery_app(settings)

@@ -7,7 +7,8 @@ import contextlib
 import logging
 import threading
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 from celery.worker import state
@@ -16,15 +17,17 @@ from kombu.exceptions import KombuError
 from dispatcher.accounts import KEY
 from dispatcher.errors import StoreUnavailable
 from dispatcher.queues import BEAT, beat_queue, depth, publish
-from dispatcher.store import AsyncJobStore, Calls
+from dispatcher.store import Caller, Calls
 from workers import heartbeat, loops
 from workers.adapters import adapters, described
 from workers.callbacks import Reader
 from workers.clock import Clock
 from workers.execute import Execution
+from workers.failpoints import Failpoints
 from workers.heartbeat import Heartbeat
+from workers.history import History, WatchedStore
 from workers.inquiries import Inquiries
-from workers.limits import Unlimited
+from workers.limits import Limiter, Unlimited
 from workers.suspensions import Probes
 from workers.transport import Transport
 
@@ -37,18 +40,24 @@ log = logging.getLogger("dispatcher.worker")
 
 T = TypeVar("T")
 
+#: Seconds that Redis is waited for once a worker was told to stop, beyond the time of what is on the wire.
+_FAREWELL: Final = 2.0
+
 
 class Runtime:
     """What one process needs: an event loop in a thread of its own, and everything that lives on it."""
 
-    def __init__(self, app: Celery, settings: Settings, accounts: Sequence[str]) -> None:
-        """Serve `accounts`.
+    def __init__(
+        self, app: Celery, settings: Settings, accounts: Sequence[str], points: Failpoints | None = None
+    ) -> None:
+        """Serve `accounts`, and die at `points`.
 
         Raises `ConfigurationError` naming the setting at fault, also where this Redis holds live jobs and we are the
         sandbox's or the other way round; `StoreUnavailable` where it does not answer.
         """
         self._app = app
         self._settings = settings
+        self._points = points
         self._adapters = adapters(settings, accounts)
         self._described = {
             name: msgspec.json.encode(described(one, sandbox=settings.sandbox)) for name, one in self._adapters.items()
@@ -56,6 +65,7 @@ class Runtime:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="dispatcher-loop", daemon=True)
         self._thread.start()
+        self._calls: set[Future[Any]] = set()
         self._running: list[asyncio.Task[None]] = []
         self._heartbeat: Heartbeat | None = None
         self._probes: Probes | None = None
@@ -71,18 +81,37 @@ class Runtime:
         return list(self._adapters)
 
     async def _open(self) -> None:
-        self._store = AsyncJobStore(self._settings.redis, self._settings.redis_shown)
+        self._history = History(self._settings)
+        self._store = WatchedStore(self._settings, self._history)
+        await self._store.durability()
         await self._store.run(Calls(self._settings).enter())
-        deadline = self._settings.deadline
-        self._transport = Transport(deadline=deadline, connect=min(3, deadline / 2), read=min(15, deadline))
+        deadline, points = self._settings.deadline, self._points
+        self._transport = Transport(
+            deadline=deadline,
+            connect=min(3, deadline / 2),
+            read=min(15, deadline),
+            reached=None if points is None else points.reached,
+        )
+        store: Caller = self._store
+        limiter: Limiter = Unlimited()
+        if points is not None:
+            store, limiter = points.store(store), points.limiter(limiter)
         self.execution = Execution(
-            self._settings, self._adapters, self._store, Unlimited(), self._transport, publish=self._publish
+            self._settings, self._adapters, store, limiter, self._transport, publish=self._publish
         )
         self._reader = Reader(self._settings, self._adapters, self._store)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` on the loop and wait for it, from any other thread."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        """Run `work` on the loop and wait for it, from any other thread.
+
+        Raises `concurrent.futures.CancelledError` where it is given up because this process stops.
+        """
+        call = asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._calls.add(call)
+        try:
+            return call.result()
+        finally:
+            self._calls.discard(call)
 
     def announce(self) -> None:
         """Publish which accounts are served here and what they can do. Raises `StoreUnavailable`."""
@@ -97,15 +126,28 @@ class Runtime:
         self.run(heartbeat.answer(self._store, node))
 
     def hand_back(self) -> None:
-        """Claim nothing any more, and say so."""
+        """Claim nothing any more, and say so; what then outlives its requests and waits for Redis is given up."""
         self.execution.stop()
+        asyncio.run_coroutine_threadsafe(self._give_up(), self._loop)
         if self._heartbeat is not None:
             self._heartbeat.stop()
 
     def stop(self) -> None:
         """Stop the clock and the heartbeat, close every connection, end the loop."""
-        self.run(self._close())
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._end_loop()
+
+    async def _give_up(self) -> None:
+        await asyncio.sleep(self._settings.deadline + _FAREWELL)
+        while self._calls:
+            try:
+                async with asyncio.timeout(1):
+                    await self._store.run(Calls(self._settings).pulse())
+            except (StoreUnavailable, TimeoutError):
+                log.error("Redis is away: what became of %d messages cannot be written", len(self._calls))  # noqa: TRY400 - a traceback would not say more
+                for call in tuple(self._calls):
+                    call.cancel()
+            await asyncio.sleep(1)
 
     def _end_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -144,15 +186,18 @@ class Runtime:
             turns=self.execution.turns,
             suspensions=self.execution.suspensions,
         )
+        self._history.node = node
         self._running = [asyncio.create_task(one.run()) for one in (clock, self._heartbeat, inquiries)]
+        self._running.append(asyncio.create_task(self._history.pulse(self._store)))
 
     async def _close(self) -> None:
         await loops.end(*self._running)
         if self._probes is not None:
             await self._probes.close()
         if self._heartbeat is not None:
-            with contextlib.suppress(StoreUnavailable):
-                await self._heartbeat.leave()
+            with contextlib.suppress(StoreUnavailable, TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._heartbeat.leave()
         await self._transport.aclose()
         await self._store.close()
 

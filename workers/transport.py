@@ -20,6 +20,7 @@ from typing import Final, Self
 import aiohttp
 import httpx
 import tenacity
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
 from httpx_aiohttp import AiohttpTransport
@@ -119,6 +120,44 @@ class _Checked(aiohttp.ClientRequest):
         return await super().send(conn)
 
 
+def _watched(reached: Callable[[str], None]) -> type[_Checked]:
+    """Return a request that tells when the operating system has all of it; what fits into a socket goes at once."""
+
+    class Watched(_Checked):
+        async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+            response = await super().send(conn)
+            if not self.body:
+                reached("write.after")
+            return response
+
+        async def write_bytes(
+            self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+        ) -> None:
+            await super().write_bytes(writer, conn, content_length)
+            if self.body:
+                reached("write.after")
+
+    return Watched
+
+
+def _tracing(reached: Callable[[str], None]) -> aiohttp.TraceConfig:
+    """Return what tells how far an exchange is, but for its last bytes in either direction."""
+
+    def told(point: str) -> Callable[..., Awaitable[None]]:
+        async def tell(*_: object) -> None:
+            reached(point)
+
+        return tell
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_create_start.append(told("connect.before"))
+    tracing.on_connection_create_end.append(told("connect.after"))
+    # Its name notwithstanding, this one comes before they are written, and once the connection was found good.
+    tracing.on_request_headers_sent.append(told("write.before"))
+    tracing.on_request_end.append(told("read.before"))
+    return tracing
+
+
 async def _never_repeat(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """Keep aiohttp from silently repeating a GET, PUT or DELETE whose connection was lost, new or reused.
 
@@ -155,17 +194,19 @@ class Transport:
         retry_connect: int = 2,
         tls: SSLContext | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        reached: Callable[[str], None] | None = None,
     ) -> None:
         """Set what bounds every call, times in seconds.
 
         `deadline` is for one call of `send` with its extra tries, `connect` for name, TCP and TLS of one
         connection, `read` for silence in the middle. `retry_connect` extra tries are made where there was no
         connection; `max_body` bytes of an answer are read; `tls` trusts others than the usual authorities.
+        `reached` is told how far an exchange is, in the words of `workers.failpoints`, by what is made for that only.
         """
         if connect >= deadline:
             raise ValueError("connect must be shorter than deadline: a try would end without an outcome")
         self._deadline, self._connect, self._max_body = deadline, connect, max_body
-        self._retry_connect, self._sleep = retry_connect, sleep
+        self._retry_connect, self._sleep, self._reached = retry_connect, sleep, reached
         # "pool" bounds all that comes before the request is written. A wait for a place in the pool would
         # look like a connect timeout, so there is none: the pool is unlimited.
         self._timeout = {"pool": connect, "read": read}
@@ -209,9 +250,10 @@ class Transport:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": _user_agent(), "Accept-Encoding": "identity"},
             skip_auto_headers=["Content-Type"],
-            request_class=_Checked,
+            request_class=_Checked if self._reached is None else _watched(self._reached),
             middlewares=(_never_repeat,),
             trust_env=False,
+            trace_configs=None if self._reached is None else [_tracing(self._reached)],
         )
 
     def _prepare(self, request: Request) -> httpx.Request:
@@ -243,6 +285,8 @@ class Transport:
             body += chunk
             if len(body) > self._max_body:
                 return _OVERSIZE
+        if self._reached is not None:
+            self._reached("read.after")
         return Response(status=answer.status_code, headers=dict(answer.headers.items()), body=bytes(body))
 
     async def _try_again(self, request: httpx.Request, failed: Response | Failure, ends: float) -> Response | Failure:

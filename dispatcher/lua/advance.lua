@@ -11,10 +11,21 @@ local keep, waited = ARGV[1], ARGV[2]
 local now = now_ms()
 local answer = {}
 
+-- Whether its last claim left it unknown, and not somebody who took it back after that claim's outcome was written.
+local function of_claim(job)
+  local before
+  for state in string.gmatch(job.h, '%d+ (%S+) [^\n]*') do
+    if state ~= 'unknown' then before = state end
+  end
+  return before == 'sending'
+end
+
 local function allowed(job, guard, to)
   if string.sub(guard, 1, 1) == '=' then return job.s == string.sub(guard, 2) end
   local good = to == 'sent' or to == 'completed'
-  if job.f == guard then return job.s == 'sending' or job.s == 'unknown' or (good and job.s == 'queued') end
+  if job.f == guard then
+    return job.s == 'sending' or (job.s == 'unknown' and (good or of_claim(job))) or (good and job.s == 'queued')
+  end
   return good and (job.s == 'unknown' or job.s == 'queued')
 end
 
@@ -56,7 +67,13 @@ while i <= #ARGV do
     park(job, reason, now + delay)
     answer[#answer + 1] = 'queued'
   else
-    local state = allowed(job, guard, to) and move(job, to, now, detail, keep)
+    local may = allowed(job, guard, to)
+    if may and guard == '=unknown' and to == 'failed' then
+      -- Somebody's word that no try was taken.
+      job.i = nil
+      redis.call('HDEL', job_key(id), 'i')
+    end
+    local state = may and move(job, to, now, detail, keep)
     answer[#answer + 1] = state or ''
     if state then
       if try ~= '' then

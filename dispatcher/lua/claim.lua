@@ -1,10 +1,11 @@
 -- Claim taken jobs just before their request is written: the intent is durable before a byte leaves.
 -- ARGV: the taker's token, which fences what follows; ms of the lease, ms to keep jobs; then for each job: id, whether it
 --       may be repeated (never, once, always), the hash of the number that it texts or "", n, and n pairs of field and value to set with it
--- Returns for each job 1 where it is ours, else its state. Made again because its answer was lost, a call finds its own.
+-- Returns how many claims there ever were, by which a history that went back is noticed; then for each job 1 where it is
+-- ours, else its state. Made again because its answer was lost, a call finds its own.
 local token, lease, keep = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local now = now_ms()
-local answer = {}
+local answer, won = {0}, 0
 
 local i = 4
 while i <= #ARGV do
@@ -33,6 +34,9 @@ while i <= #ARGV do
     local expires = #fields > 0 and redis.call('HMGET', job_key(job.id), 'vx', 've')
     if expires and expires[1] and expires[2] then redis.call('ZADD', 'd:v', expires[2], job.id) end
     answer[#answer + 1] = 1
+    won = won + 1
   end
 end
+if won > 0 then redis.call('HSET', 'd:c', 'at', int(now)) end
+answer[1] = won > 0 and redis.call('HINCRBY', 'd:c', 'n', won) or tonumber(redis.call('HGET', 'd:c', 'n') or 0)
 return answer

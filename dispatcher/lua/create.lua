@@ -1,13 +1,15 @@
 -- Create jobs and their outbox entries, all or none.
 -- ARGV: mode, what tells one hash key from another or "", provider, lane ("1" or ""), batch or "", "1" where more of
---       the batch follow or "", ms to keep jobs, ms to keep idempotency keys; then eleven per job: id, public part,
+--       the batch follow or "", ms to keep jobs, ms to keep idempotency keys; then thirteen per job: id, public part,
 --       private part, due ms or "", ms it is valid for or "", number hash or "", idempotency hash or "", fingerprint,
---       ms its code lives for or "", card details sealed or "", "1" where it texts that number
+--       ms its code lives for or "", card details sealed or "", "1" where it texts that number, the job that it redrives
+--       and the state that was in, or "" and ""
 -- Returns {"MODE", other}, {"KEY"}, {"CANCELLED"} where the batch was, {"CONFLICT", position, id}, or {"OK", now in ms,
---       then for each job the id it has: its own, or that of the job made by the same idempotency key; and last a list of
---       the ids of those that failed at once, since the person wants no more texts}.
+--       then for each job the id it has: its own, or that of the job made before by the same idempotency key or of the
+--       same job, or "" where the job to be redriven is in another state by now; and last a list of the ids of those
+--       that failed at once, since the person wants no more texts}.
 -- Creating an id that is there already changes nothing: a producer may repeat a call whose answer was lost.
-local FIRST, EACH = 9, 11
+local FIRST, EACH = 9, 13
 local provider, lane, batch, more = ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
 local keep, keep_idem = tonumber(ARGV[7]), tonumber(ARGV[8])
 local refused = stranger(ARGV[1], ARGV[2])
@@ -35,6 +37,10 @@ for i = FIRST, #ARGV, EACH do
     answer[#answer] = first or id
     earlier[idem] = earlier[idem] or {id = id, fingerprint = fingerprint}
   end
+  if ARGV[i + 11] ~= '' then
+    local old = redis.call('HMGET', job_key(ARGV[i + 11]), 's', 'rd')
+    answer[#answer] = old[2] or (old[1] == ARGV[i + 12] and id) or ''
+  end
 end
 
 local queue = lane == '1' and provider .. '.high' or provider
@@ -56,7 +62,8 @@ for i = FIRST, #ARGV, EACH do
       fields[#fields + 1] = name
       fields[#fields + 1] = value
     end
-    add('h', int(now) .. ' queued ' .. provider .. ' created')
+    local redriven = ARGV[i + 11] ~= '' and ', to redrive ' .. ARGV[i + 11] .. ', which was ' .. ARGV[i + 12] or ''
+    add('h', int(now) .. ' queued ' .. provider .. ' created' .. redriven)
     if lane == '1' then add('l', '1') end
     if ARGV[i + 9] ~= '' then
       add('xc', ARGV[i + 9])
@@ -92,6 +99,10 @@ for i = FIRST, #ARGV, EACH do
       if redis.call('PTTL', 'd:n:' .. number) < tonumber(found) then redis.call('PEXPIRE', 'd:n:' .. number, found) end
     end
     created = created + 1
+    if redriven ~= '' then
+      redis.call('HSET', job_key(ARGV[i + 11]), 'rd', id)
+      note(load(ARGV[i + 11]), now, 'redriven as ' .. id)
+    end
   end
 end
 if batch ~= '' then

@@ -9,7 +9,8 @@
 --   z  useless after this ms          w  "<reason> <ms>": what it waits for, and until when
 --   b  batch                          a  attempts
 --   k  times taken without a claim    u  "<ms> <token>": in the hands of whoever took it, until then
---   f  token it was claimed with      o  may it be repeated when its worker dies: never, once, always
+--   f  token it was claimed with      o  may it be repeated when its worker dies: never, once, always, resend (once by
+--                                        the caller's instruction: where no earlier try may have been taken)
 --   i  "1": an earlier try may have been taken, so that it never ends as if nothing had happened
 --   q  "1": its time in the outbox was renewed, and says nothing of how far the queue is
 --   t  tries: lines of "<ms> <provider> <outcome> <ref>"
@@ -21,6 +22,7 @@
 --   vx its code, sealed, where we make it; erased when the verification ends
 --   vb what was read before the attempt, to judge a lost answer by
 --   vc "<call> <verdict>" of its last check
+--   rd the job that was made of it by a redrive
 --
 -- Beside the jobs:
 --   d:i:<provider>:<state>  sorted set of ids by the ms they came there        d:p  set of providers with jobs
@@ -43,6 +45,10 @@
 --   d:cu          "<account> <hash>" of receipts that came early, by the ms they are given up
 --   d:s:<account> what it cannot do until its operator mends it, as `suspend.lua` says
 --   d:e           the event stream                                             d:et           the last entry trimmed
+--   d:c           hash: n claims there ever were, at the last ms that is known of
+--   d:er          the server's run under which history is known to be whole, d:er:<run> hash of what each worker
+--                 remembered when that run began: "<was some lost, 0 or 1> <since ms> <claims>"
+--   d:fs          written so that what was written before it can be waited for
 --   d:mode        "sandbox" or "live"      d:hk  what tells one hash key from another      d:a  accounts, by workers
 --   d:hb, d:hb:<worker>, d:ha  heartbeats, by workers, as `dispatcher/heartbeats.py` says
 -- docs/retention.md says how long each is kept, and how those without a lifetime stay small.

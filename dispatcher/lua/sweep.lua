@@ -3,13 +3,16 @@
 -- Returns how many leases ended and how many jobs expired.
 local keep, events_kept, lost_after, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local now = now_ms()
+local RESENT = 'it may have been taken, and is sent again as the caller asked'
 
 local ended = redis.call('ZRANGEBYSCORE', 'd:l', '-inf', now, 'LIMIT', 0, most)
 for _, id in ipairs(ended) do
   local job = load(id)
   if job and job.s == 'sending' then
-    if job.o == 'always' or (job.o == 'once' and job.a <= 1) then
-      move(job, 'queued', now, 'its worker died; asking again is harmless', keep)
+    local harmless = job.o == 'always' or (job.o == 'once' and job.a <= 1)
+    if harmless or (job.o == 'resend' and not job.i) then
+      local why = harmless and 'asking again is harmless' or RESENT
+      move(job, 'queued', now, 'its worker died; ' .. why, keep)
       redis.call('HSET', job_key(id), 'i', '1')
       job.i = '1'
       wait_again(job, 'retry', now, now, keep)

@@ -23,7 +23,7 @@ PASSWORD: Final = "canary-hunter2"
 KEYS: Final[dict[str, Any]] = {"secret_key": "a secret key for tests " * 2, "hash_key": "a hash key for tests " * 2}
 
 #: All that may be asked of Redis: none of it writes.
-READING: Final = {
+READING: Final = {"waitaof",
     "ping", "info", "time", "mget", "hkeys", "hgetall", "eval", "config|get",
     # What the client says of itself when it connects.
     "hello", "auth", "select", "client|setinfo",
@@ -88,6 +88,14 @@ def test_a_server_that_is_set_up_badly_is_told_of(
     found = doctor()
     assert wrong(found) == expected
     assert all(found[name].way_out for name in expected)
+
+
+def test_whether_it_can_promise_what_durability_asks_is_told(doctor: Any, valkey_client: Any) -> None:
+    assert "redis.promise" not in doctor()
+    assert doctor(durability="fsync")["redis.promise"].status == Status.OK
+    valkey_client.config_set("appendonly", "no")
+    found = doctor(durability="fsync")["redis.promise"]
+    assert (found.status, "appendonly yes" in found.way_out) == (Status.PROBLEM, True)
 
 
 def test_a_password_that_is_missing_or_wrong_is_told(doctor: Any, own_valkey: Server, valkey_client: Any) -> None:

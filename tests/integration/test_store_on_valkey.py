@@ -23,7 +23,7 @@ QUEUE = "textgoto"
 
 #: Keys that live for ever, by `lua/job.lua`: their size follows the accounts and the open jobs, not the past. The
 #: stream of events and the sorted sets by state are trimmed by age instead.
-FOR_EVER = ("d:mode", "d:hk", "d:p", "d:e", "d:g:", "d:i:")
+FOR_EVER = ("d:mode", "d:hk", "d:p", "d:c", "d:e", "d:g:", "d:i:")
 
 
 @pytest.fixture

@@ -49,15 +49,19 @@ def number(ending: int) -> str:
     return phone(ending)
 
 
-def _coded(word: str) -> str:
-    """Return a pattern for a word written backwards, in hexadecimal digits, or in base64, wherever it stands in it."""
+def coded(word: str) -> set[str]:
+    """Return a word written backwards, in hexadecimal digits, and in base64, wherever it stands in it."""
     raw = word.encode()
     forms = {word[::-1], raw.hex()}
     for before in range(3):
         whole = base64.b64encode(b"\0" * before + raw).decode().rstrip("=")
         # At both ends a character has bits of what stands beside the word.
         forms.add(whole[-(-8 * before // 6) : 8 * (before + len(raw)) // 6])
-    return "|".join(map(re.escape, forms))
+    return forms
+
+
+def _coded(word: str) -> str:
+    return "|".join(map(re.escape, coded(word)))
 
 
 _PATTERNS: Final = {

@@ -188,12 +188,18 @@ class Bench:
 
     def dump(self) -> dict[str, Any]:
         """Everything there is, to see that something changed nothing."""
-        readers: dict[bytes, Any] = {
-            b"string": self.redis.get, b"hash": self.redis.hgetall, b"stream": self.redis.xrange,
-            b"list": lambda key: self.redis.lrange(key, 0, -1), b"set": self.redis.smembers,
-            b"zset": lambda key: self.redis.zrange(key, 0, -1, withscores=True),
-        }  # fmt: skip
-        return {key: readers[self.redis.type(key)](key) for key in self.names()}
+        names = sorted(self.names())
+        with self.redis.pipeline(transaction=False) as pipe:
+            readers: dict[bytes, Any] = {
+                b"string": pipe.get, b"hash": pipe.hgetall, b"stream": pipe.xrange, b"set": pipe.smembers,
+                b"list": lambda key: pipe.lrange(key, 0, -1),
+                b"zset": lambda key: pipe.zrange(key, 0, -1, withscores=True),
+            }  # fmt: skip
+            for name in names:
+                pipe.type(name)
+            for name, kind in zip(names, pipe.execute(), strict=True):
+                readers[kind](name)
+            return dict(zip(names, pipe.execute(), strict=True))
 
     def ttl(self, key: str) -> float | None:
         """Seconds that a key has to live; None where it stays."""

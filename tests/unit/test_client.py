@@ -36,6 +36,18 @@ from dispatcher import (
 from dispatcher.accounts import KEY, Account
 from tests.unit.support import NUMBER, OTHER, TEXT, Bench, Clock, leaks
 
+
+class Wordless:
+    """What nobody can make words of."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("this has no words")
+
+
+#: It has itself in it.
+ENDLESS: dict[str, Any] = {}
+ENDLESS["self"] = ENDLESS
+
 ALL = ("send", "verify", "lookup", "balance", "optout.add")
 WRONG = "+4477009001234"
 HALF = "\ud83d"
@@ -290,6 +302,27 @@ def test_nothing_private_lies_in_redis_in_clear(shop: Shop) -> None:
         pytest.param(lambda d: d.check("x", ""), InvalidRequest, "code", id="an empty code"),
         pytest.param(lambda d: d.check("x", 12837), InvalidRequest, "code", id="a code that lost its nought"),
         pytest.param(lambda d: d.check("x", HALF), InvalidRequest, "code", id="half a letter for a code"),
+        pytest.param(lambda d: d.send(Wordless(), TEXT), InvalidNumber, "to", id="a number without words"),
+        pytest.param(lambda d: d.send(NUMBER, TEXT, tenant=Wordless()), InvalidRequest, "tenant", id="no name at all"),
+        pytest.param(lambda d: d.send(NUMBER, TEXT, lane=Wordless()), InvalidRequest, "lane", id="no lane at all"),
+        pytest.param(lambda d: d.send(NUMBER, TEXT, metadata=ENDLESS), InvalidRequest, "metadata", id="endless"),
+        pytest.param(lambda d: d.send(NUMBER, TEXT, options=[]), InvalidRequest, "options", id="a list of options"),
+        pytest.param(lambda d: d.send(NUMBER, TEXT, provider=HALF), InvalidRequest, "provider", id="half a provider"),
+        pytest.param(lambda d: d.send_many(7), InvalidRequest, "messages", id="a number of messages"),
+        pytest.param(lambda d: d.send_many([{"to": NUMBER}]), InvalidRequest, "messages[0]", id="a message as a dict"),
+        pytest.param(lambda d: d.send_many(TWO, more="no"), InvalidRequest, "more", id="a word for more"),
+        pytest.param(
+            lambda d: d.operation("textgoto", "balance", arguments=[1]), InvalidRequest, "arguments", id="no dict"
+        ),
+        pytest.param(lambda d: d.operation("textgoto", ["balance"]), InvalidRequest, "operation", id="two operations"),
+        pytest.param(
+            lambda d: d.operation("textgoto", "optout.add", number=NUMBER, idempotency_key=""), InvalidRequest,
+            "idempotency_key", id="an opt-out that is refused puts nobody on our list",
+        ),
+        pytest.param(lambda d: d.check(7, "012837"), InvalidRequest, "id_", id="a number for a verification"),
+        pytest.param(lambda d: d.check("x", "012837", timeout="5"), InvalidRequest, "timeout", id="a word for a time"),
+        pytest.param(lambda d: d.close_batch(HALF), InvalidRequest, "batch_id", id="half a batch to close"),
+        pytest.param(lambda d: d.cancel_batch({}), InvalidRequest, "batch_id", id="no batch to cancel"),
     ],
 )  # fmt: skip
 def test_what_can_never_work_is_refused_before_anything_is_stored(
@@ -307,10 +340,10 @@ def test_what_can_never_work_is_refused_before_anything_is_stored(
 
 LATER: dict[str, dict[str, Any]] = {
     "send": {
-        "on_unknown": "resend", "failover_after": 60, "callback_url": "https://x", "callback_task": "t",
+        "failover_after": 60, "callback_url": "https://x", "callback_task": "t",
         "timezone": "Europe/London", "max_segments": 2,
     },
-    "send_many": {"on_unknown": "resend", "failover_after": 60, "callback_url": "https://x", "max_segments": 2},
+    "send_many": {"failover_after": 60, "callback_url": "https://x", "max_segments": 2},
     "verify": {"guard_keys": ["ip"], "failover_after": 60, "callback_url": "https://x"},
 }  # fmt: skip
 
@@ -330,14 +363,12 @@ def test_what_is_named_and_not_built_yet_refuses_clearly(shop: Shop, verb: str, 
     ask(*given.get(verb, [NUMBER]), **{argument: None})
 
 
-@pytest.mark.parametrize("verb", ["redrive", "resend"])
-def test_a_verb_that_is_named_and_not_built_yet_refuses_clearly(dispatcher: Dispatcher, verb: str) -> None:
+def test_a_verb_that_is_named_and_not_built_yet_refuses_clearly(dispatcher: Dispatcher) -> None:
     with pytest.raises(NotBuilt):
-        getattr(dispatcher, verb)("0001")
+        dispatcher.resend("0001")
 
 
 def test_what_is_done_anyway_may_be_asked_for(dispatcher: Dispatcher) -> None:
-    assert dispatcher.send(NUMBER, TEXT, on_unknown="hold").state == State.QUEUED
     assert dispatcher.lookup(NUMBER, fresh=True).state == State.QUEUED
 
 
@@ -718,6 +749,54 @@ def test_a_job_is_read_masked_unless_revealed(dispatcher: Dispatcher) -> None:
     assert not leaks(repr(dispatcher.get(id_).to_dict()), NUMBER, TEXT)
     revealed = dispatcher.get(id_, reveal=True)
     assert (revealed.to, revealed.text) == (NUMBER, TEXT)
+
+
+@pytest.mark.parametrize(
+    ("ask", "field"),
+    [
+        pytest.param(lambda d: d.get({}), "id_", id="get"),
+        pytest.param(lambda d: d.get(HALF), "id_", id="get half a letter"),
+        pytest.param(lambda d: d.get_many("0001"), "ids", id="one id for many"),
+        pytest.param(lambda d: d.get_many(["0001", None]), "ids[1]", id="none of many"),
+        pytest.param(lambda d: d.get("0001", reveal="no"), "reveal", id="a word that would reveal"),
+        pytest.param(lambda d: d.states(7), "ids", id="states"),
+        pytest.param(lambda d: d.cancel(b"0001"), "id_", id="cancel"),
+        pytest.param(lambda d: d.batch([]), "id_", id="batch"),
+        pytest.param(lambda d: d.wait([]), "id_", id="wait"),
+        pytest.param(lambda d: d.wait("0001", until=[]), "until", id="wait until nothing"),
+        pytest.param(lambda d: d.wait("0001", timeout=None), "timeout", id="wait for nothing"),
+        pytest.param(lambda d: d.wait("0001", timeout=float("nan")), "timeout", id="wait for no number"),
+        pytest.param(lambda d: d.wait("0001", timeout=True), "timeout", id="wait truly"),
+        pytest.param(lambda d: d.jobs(limit=-1), "limit", id="fewer than none"),
+        pytest.param(lambda d: d.jobs(limit=2**64), "limit", id="more than Redis counts"),
+        pytest.param(lambda d: d.jobs(provider=["textgoto"]), "provider", id="jobs of several"),
+        pytest.param(lambda d: d.jobs(batch=HALF), "batch", id="jobs of half a batch"),
+        pytest.param(lambda d: d.events(after=0), "after", id="a number for a cursor"),
+        pytest.param(lambda d: d.events(timeout=float("nan")), "timeout", id="events that would never rest"),
+        pytest.param(lambda d: d.resume("textgoto", 7), "scope", id="a number for a scope"),
+        pytest.param(lambda d: d.resume(None), "provider", id="no account"),
+        pytest.param(lambda d: d.opt_out(Wordless()), "number", id="nobody"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(dispatcher: Dispatcher, ask: Callable[[Any], object], field: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        ask(dispatcher)
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize("verb", ["get", "cancel", "batch", "close_batch", "cancel_batch", "wait"])
+def test_a_number_that_is_given_for_an_id_is_not_shown(dispatcher: Dispatcher, verb: str) -> None:
+    with pytest.raises(NotFound) as missing:
+        getattr(dispatcher, verb)(NUMBER)
+    assert leaks(str(missing.value), NUMBER) == []
+
+
+def test_a_number_of_another_library_counts_as_one(dispatcher: Dispatcher) -> None:
+    """It passes for one of Python's, and no document can carry it."""
+    seconds = type("float64", (float,), {})(60)
+    whole = type("int64", (int,), {})(60)
+    assert dispatcher.send(NUMBER, TEXT, valid_for=seconds).expires_at is not None
+    assert dispatcher.verify(NUMBER, code_ttl=whole).verification is not None
 
 
 def test_a_job_that_never_was_is_not_found(dispatcher: Dispatcher) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import celery
 import pytest
 from celery import Celery
 from celery.exceptions import QueueNotFound
+from kombu.exceptions import OperationalError
 from kombu.transport.memory import Transport
 
 from dispatcher.jobs import Lane
@@ -150,6 +152,46 @@ def test_a_message_lives_until_its_outcome_is_written() -> None:
     assert told["task_reject_on_worker_lost"]
     assert told["worker_prefetch_multiplier"] == 1
     assert told["task_ignore_result"], "the job is the result"
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"interval_max": 30}], ids=["by Celery's consumer", "by whoever has more patience"]
+)
+def test_a_broker_that_was_away_for_long_is_found_soon(asked: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left alone, kombu waits 30 s between two tries, and so would every worker after an outage."""
+    slept: list[float] = []
+    monkeypatch.setattr("kombu.utils.functional.sleep", slept.append)
+    tried: list[float] = []
+
+    def over(_error: Exception, wait: float) -> None:
+        tried.append(wait)
+        if len(tried) == 100:
+            raise EOFError
+
+    app: Any = celery_app(settings())  # Any: the stubs allow fewer arguments
+    with app.connection_for_read() as connection, pytest.raises(EOFError):
+        connection.ensure_connection(over, None, **asked)
+    assert tried[:5] == [0.5, 1, 1.5, 2, 2]
+    assert max(tried) == 2
+    assert sum(slept) == sum(tried[:-1])
+
+
+def test_who_does_not_try_for_ever_waits_no_longer_for_a_broker_that_hangs() -> None:
+    """It takes the connection and says nothing: each try would wait for its own time."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        app = celery_app(settings(broker_url=f"redis://127.0.0.1:{port}/0"))
+        app.conf.broker_transport_options["socket_timeout"] = 0.1
+        app.conf.broker_connection_timeout = 0.1
+        tries: list[float] = []
+        with app.connection_for_write() as connection, pytest.raises(OperationalError):
+            connection.ensure_connection(lambda _error, wait: tries.append(wait), 50)
+    assert len(tries) < 5
+
+
+def test_a_worker_outlives_a_broker_that_refuses() -> None:
+    """Full, or a replica after a failover, Redis answers with an error that Celery would end the worker for."""
+    assert configuration(settings())["broker_channel_error_retry"]
 
 
 def test_codes_overtake_campaigns_at_the_broker() -> None:

@@ -27,6 +27,9 @@ LONGEST = MONTH + 2 * DAY + 1
 LASTING = {
     r"d:mode": "one word",
     r"d:hk": "one hash",
+    r"d:c": "a count and a moment",
+    r"d:er": "one run of the server",
+    r"d:fs": "one mark",
     r"d:p": "names of accounts",
     r"d:a": "names of accounts, and what each can do",
     r"d:e": "the events, trimmed by age",
@@ -43,7 +46,7 @@ LASTING = {
 }
 
 #: Those of them that are there for ever, on a server whose jobs are all forgotten.
-CONSTANT = {"d:mode", "d:hk", "d:p", "d:a", "d:e", "d:et", "d:g:textgoto", "d:g:textgoto.high"}
+CONSTANT = {"d:mode", "d:hk", "d:c", "d:p", "d:a", "d:e", "d:et", "d:g:textgoto", "d:g:textgoto.high"}
 
 
 def strays(names: dict[str, int]) -> set[str]:
