@@ -35,11 +35,13 @@ test: install ## run the tests
 	$(BIN)/pytest --numprocesses auto tests/unit tests/providers
 	$(BIN)/pytest --numprocesses 3 --dist loadscope tests/integration tests/acceptance
 
-test-system: install ## run the tests that need a browser: Debian's Chromium, which this installs
-	@command -v chromium >/dev/null || { \
+test-system: install ## run the tests that need Debian's Chromium or RabbitMQ, which this installs
+	@missing=; command -v chromium >/dev/null || missing=chromium; \
+	test -x /usr/lib/rabbitmq/bin/rabbitmq-server || missing="$$missing rabbitmq-server"; \
+	if test -n "$$missing"; then \
 		if test "$$(id -u)" = 0; then as_root=; else as_root=sudo; fi; set -x; \
 		$$as_root apt-get update -q && \
-		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium; }
+		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; fi
 	$(BIN)/pytest tests/system
 
 chaos: install ## break everything for half an hour, and judge what came of it; ONLY=worker-kill for one scenario
