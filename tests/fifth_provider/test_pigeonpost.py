@@ -12,7 +12,7 @@ from dispatcher_pigeonpost import _ERRORS, _STATES, PigeonPost
 from dispatcher.jobs import Operation, Send, Verify
 from dispatcher.outcomes import Accepted, Failure, FailureKind, Found
 from dispatcher.states import State
-from workers.conformance import NUMBERS, Case, Subject, every_check, response, run
+from workers.conformance import NUMBERS, Case, Subject, answers, every_check, response, run
 from workers.providers.base import Callback, Inbound, Receipt, Request
 
 SUBJECT = Subject(
@@ -24,6 +24,8 @@ SUBJECT = Subject(
         "balance": Operation(),
     },
     vocabulary=["id", "state", "error", "corn", "reference", "from", "to", "text", "m-1", *_ERRORS, *_STATES],
+    samples=lambda: answers(CASES),
+    calls=lambda: [Callback(method="POST", body=b'{"id": "m-1", "state": "delivered", "to": "+447700901000"}')],
 )
 
 
@@ -46,7 +48,7 @@ def failed(kind: FailureKind, code: str) -> Failure:
     return Failure(kind=kind, code=code, message=f"Pigeon Post answered {code}")
 
 
-CASES = [
+CASES: list[Any] = [
     pytest.param(
         Case(SEND, ("POST", "/v1/messages", MESSAGE), {"id": "m-1", "state": "waiting"}, [Accepted(ref="m-1")]),
         id="Send: a message is taken",

@@ -16,7 +16,8 @@ from dispatcher.jobs import Lookup, Send, Verify, Work
 from dispatcher.jobs import Operation as OperationRequest
 from dispatcher.outcomes import Accepted, Failure, FailureKind, Found
 from dispatcher.states import State
-from workers.conformance import Case, Subject, every_check, run
+from tests.providers import runner
+from workers.conformance import Case, Subject, answers, every_check, run
 from workers.providers.base import Answer, Callback, Inbound, News, Request, Response
 from workers.providers.clubtexting import ClubTexting
 
@@ -77,6 +78,14 @@ SUBJECT = Subject(
         "true", "17", "available", "999000",
     ],
     envelope=envelope,
+    samples=lambda: [
+        *runner.printed("clubtexting", "*.json"), *runner.printed("clubtexting", "*.xml"), *answers(CASES),
+    ],
+    calls=lambda: [
+        Callback(method="POST", body=b"PhoneNumber=2125550100&Message=Yes+please&Subject="),
+        Callback(method="POST", body=b'{"phone_number": 2125550100, "MESSAGE": "Yes please"}'),
+        Callback(method="GET", query="From=%2B12125550100&Message=Yes%20please"),
+    ],
     wrong_password=Response(
         status=200, body=b'{"Response":{"Status":"Failure","Code":401,"Errors":["Authorization Required"]}}'
     ),
@@ -372,7 +381,7 @@ def accepted(count: int = 1) -> list[Any]:
     return [Accepted(ref="6417853")] * count
 
 
-CASES = [
+CASES: list[Any] = [
     # -- requests
     pytest.param(
         Case(

@@ -15,7 +15,7 @@ from dispatcher.jobs import Category, Lookup, Send, Verify, Work
 from dispatcher.jobs import Operation as OperationRequest
 from dispatcher.outcomes import Accepted, Checked, Failure, FailureKind, Found
 from dispatcher.states import State
-from tests.providers.runner import NUMBERS, Case, Subject, every_check, response, run, sample
+from tests.providers.runner import NUMBERS, Case, Subject, answers, called, every_check, printed, response, run, sample
 from workers.providers.base import Callback, Group, Inbound, News, OptOut, Receipt, Request, Response
 from workers.providers.mobtexting import _STATUSES, MobTexting
 from workers.sandbox.base import Request as Asked
@@ -49,6 +49,8 @@ SUBJECT = Subject(
         "T", ID, VERIFICATION, *_STATUSES,
     ],
     envelope=lambda content: {"status": "OK", "code": 200, "message": "OK", "data": content},
+    samples=lambda: [*printed("mobtexting"), *answers(CASES)],
+    calls=lambda: called("mobtexting"),
     wrong_password=Response(status=200, body=b'{"status":"401","message":"Unauthenticated"}'),
 )  # fmt: skip
 
@@ -265,7 +267,7 @@ VERIFYING = {
 }  # fmt: skip
 SENT = {"id": VERIFICATION, "status": "sent", "foreign_id": None}
 
-CASES = [
+CASES: list[Any] = [
     # -- requests
     pytest.param(
         Case([send()], ("POST", "sms/send", message()), told(row()), [DONE]),

@@ -12,7 +12,7 @@ from dispatcher.jobs import Lookup, Send, Verify, Work
 from dispatcher.jobs import Operation as OperationRequest
 from dispatcher.outcomes import Accepted, Failure, FailureKind, Found
 from tests.providers import runner
-from tests.providers.runner import NUMBERS, Case, Subject, response, run
+from tests.providers.runner import NUMBERS, Case, Subject, answers, response, run
 from workers.providers.base import Request, Response
 from workers.providers.textgoto import _TOKENS, TextGoto
 
@@ -36,6 +36,7 @@ SUBJECT = Subject(
         "1", *_TOKENS,
     ],
     envelope=lambda content: {"output": content},
+    samples=lambda: [*runner.printed("textgoto"), *answers(CASES)],
 )  # fmt: skip
 
 
@@ -188,7 +189,7 @@ ALL_JOBS = {
     "list.append": [operation("list.append", list="spring", number=ANN)],
 }  # fmt: skip
 
-CASES = [
+CASES: list[Any] = [
     # -- requests
     pytest.param(
         Case([send()], asked("SEND_MSISDN", msisdn=["447771112222"], msg="Hello"), told({"msg": [row()]}), DONE),

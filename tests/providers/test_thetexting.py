@@ -24,7 +24,7 @@ from dispatcher.outcomes import Accepted, Failure, FailureKind, Found, Outcome
 from dispatcher.states import State
 from dispatcher.store import Word
 from tests.providers import runner
-from tests.providers.runner import CASES, NUMBERS, Case, Subject, every_check, run
+from tests.providers.runner import CASES, NUMBERS, Case, Subject, answers, every_check, printed, run
 from workers.conformance import CHECKS
 from workers.inquiries import _agreed
 from workers.providers import xml
@@ -57,12 +57,14 @@ SUBJECT = Subject(
         "status", "Sent", "Delivered", "Rejected", "true", "US ", "0", "1", "10011   ", "0.0055", "datetime", "cost",
     ],
     envelope=lambda content: {"Response": content, "ErrorMessage": "", "Status": 0},
+    samples=lambda: [*printed("thetexting"), *answers(CASES_)],
+    calls=lambda: [Callback(method="GET", query=QUERY), Callback(method="POST", body=json.dumps(TABLE).encode())],
     wrong_password=Response(status=200, body=b'{"Response":null,"ErrorMessage":"","Status":3}'),
 )  # fmt: skip
 
 AS_XML = Subject(
     adapter=TheTexting, settings=KEYS | {"format": "xml"}, requests=SUBJECT.requests, vocabulary=SUBJECT.vocabulary,
-    envelope=SUBJECT.envelope,
+    envelope=SUBJECT.envelope, samples=SUBJECT.samples, calls=SUBJECT.calls,
     wrong_password=Response(status=200, body=b"<TheTexting><ErrorMessage/><Response/><Status>3</Status></TheTexting>"),
 )  # fmt: skip
 
@@ -237,7 +239,7 @@ def test_a_purchase_is_the_sample_url_with_its_query_in_the_body() -> None:
 
 # -- one table: what is asked for, the request, the answer, what it means ----------------------------------------------
 
-CASES_ = [
+CASES_: list[Any] = [
     # -- requests
     pytest.param(
         Case([send()], ("Message/Send", {"to": "12125550150", "text": "Hello"}), told(SENT), [TAKEN]),
@@ -861,9 +863,10 @@ FIELDS = {
     "from": "12125550150", "to": "12125550199", "text": "This is a test message.", "datetime": "Jun 9 2017 09:41 AM",
     "cost": "0.00",
 }  # fmt: skip
-TABLE = {"From": FIELDS["from"], "To": FIELDS["to"], "Text": FIELDS["text"], "Date-time": FIELDS["datetime"],
-         "Cost": "0.00"}  # fmt: skip
-QUERY = urlencode(FIELDS)
+TABLE: dict[str, str] = {
+    "From": FIELDS["from"], "To": FIELDS["to"], "Text": FIELDS["text"], "Date-time": FIELDS["datetime"], "Cost": "0.00",
+}  # fmt: skip
+QUERY: str = urlencode(FIELDS)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -99,6 +100,59 @@ def test_an_output_that_takes_no_more_is_one_line_of_error(tmp_path: Path, argum
         )
     assert ended.stderr == f"dispatcher: the output could not be written: {os.strerror(28)}\n"
     assert ended.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code", "words"),
+    [
+        pytest.param("<&-", ["send", NUMBER, "-"], 2, "dispatcher: text: is empty; there is nothing ", id="input"),
+        pytest.param("<&-", ["send-file", "-", "--text", "x"], 2, "dispatcher: FILE: is empty; it ", id="a file"),
+        pytest.param(">&-", ["init", "--json"], 0, "", id="output"),
+        pytest.param(">&- 2>&- <&-", ["jobs"], 1, "", id="all of them"),
+    ],
+)
+def test_a_stream_that_is_closed_is_empty_or_nobodys(
+    tmp_path: Path, closed: str, arguments: list[str], code: int, words: str
+) -> None:
+    """As some schedulers start their jobs."""
+    ended = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-m", "dispatcher.cli", *arguments],
+        cwd=tmp_path,
+        env={**clean_environment(), "DISPATCHER_REDIS_URL": URL},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == code, ended.stderr
+    assert ended.stderr.startswith(words)
+    assert ended.stderr.count("\n") == bool(words)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["send", NUMBER, "-"], ["check", "06h", "-"], ["op", "x", "y", "--arguments", "-"]]
+)
+def test_input_that_is_no_text_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    class Broken(io.StringIO):
+        encoding = "utf-8"
+
+        def read(self, size: int | None = -1) -> str:
+            return b"\xff".decode()
+
+    monkeypatch.setattr("tests.commands.io.StringIO", lambda _: Broken())
+    ended = run(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert "must be text, and standard input is none in utf-8" in ended.err
+
+
+def test_an_output_that_cannot_carry_a_letter_is_one_line_of_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        "Grüße".encode("ascii")
+
+    monkeypatch.setattr("dispatcher.client.Dispatcher.jobs", fail)
+    ended = run("jobs")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("dispatcher: the output's encoding, ascii, cannot carry what is to be shown")
 
 
 def test_an_error_of_another_file_is_no_error_of_the_output(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

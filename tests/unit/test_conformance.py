@@ -25,6 +25,7 @@ from workers.providers.base import (
     Adapter,
     Answer,
     Argument,
+    Callback,
     Group,
     Inbound,
     News,
@@ -33,7 +34,11 @@ from workers.providers.base import (
     Plan,
     Receipt,
     Request,
+    Response,
 )
+
+#: What the invented vendor answers, and what it calls with.
+ANSWER: Final = b'{"id":"m-1","state":"flying","to":"447700901000"}'
 
 FILE: Final = Path(__file__).parents[1] / "fifth_provider" / "dispatcher_pigeonpost.py"
 
@@ -63,6 +68,8 @@ def subject(changes: Mapping[str, Any], **fields: Any) -> Subject:
         "settings": {"api_key": "canary-key", "webhook_secret": "canary-secret"},
         "requests": TEXT | OTHERS,
         "vocabulary": words,
+        "samples": lambda: [Response(status=200, body=ANSWER), Response(status=400, body=b'{"error":"no_corn"}')],
+        "calls": lambda: [Callback(method="POST", body=ANSWER)],
     }
     return Subject(**{**usual, **fields})
 
@@ -227,6 +234,21 @@ BROKEN: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         "never_raises_for_what_comes_back",
         answers(lambda self, response, job: Accepted(ref="\ud83d") if isinstance(job.request, Send | Verify) else LOST),
     ),
+    "a sample of which a value is another": (
+        "bears_its_own_answers_spoilt",
+        answers(lambda self, response, job: WHOLE._outcome(self, response, job) if b"state" not in response.body
+                else Accepted(ref=msgspec.json.decode(response.body)["state"])),
+    ),
+    "half an answer is a success": (
+        "takes_an_answer_that_broke_off_for_doubt",
+        answers(lambda self, response, job: Accepted(ref="m-1") if b'"m-1"' in response.body
+                else WHOLE._outcome(self, response, job)),
+    ),
+    "half an answer is a failure": (
+        "takes_an_answer_that_broke_off_for_doubt",
+        answers(lambda self, response, job: LOST if response.body[-1:] != b"}"
+                else WHOLE._outcome(self, response, job)),
+    ),
     "any page is a success": ("takes_no_stranger_for_success", answers(lambda self, response, job: Accepted())),
     "a broken answer is a failure": (
         "takes_a_broken_answer_for_doubt_and_not_for_failure", answers(lambda self, response, job: LOST),
@@ -293,6 +315,11 @@ BROKEN: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "an opt-out of nobody": ("never_raises_for_a_callback", reads(OptOut(number="nobody"))),
     "a secret that raises": (
         "never_raises_for_a_callback", {"trusts": lambda self, callback: callback.headers["authorization"] == "x"},
+    ),
+    "a call of which a part is missing": (
+        "bears_its_own_calls_spoilt",
+        {"read": lambda self, callback: (Receipt(news=SENT, ref=callback.json()["id"]),) if b"state" in callback.body
+         else ()},
     ),
     "an answer that makes them call again": (
         "never_raises_for_a_callback", {"answer": lambda self, callback: Answer(status=500)},

@@ -7,7 +7,9 @@ import errno
 import inspect
 import os
 import ssl
+from contextlib import suppress
 from types import ModuleType
+from typing import Any
 
 import aiohttp
 import httpx
@@ -73,6 +75,9 @@ PYTHON = sorted(
 )
 
 
+SURE = {kind for kind in AIOHTTP if kind.__name__ in SURELY_NOT_SENT}
+
+
 def test_the_tables_below_are_not_empty() -> None:
     assert len(HTTPX) > 20
     assert len(AIOHTTP) > 30
@@ -96,6 +101,74 @@ def test_the_cause_counts_and_not_what_it_is_wrapped_in(kind: type[BaseException
 @pytest.mark.parametrize("kind", [*HTTPX, *PYTHON, _Lost], ids=named)
 def test_everything_else_is_ambiguous(kind: type[BaseException]) -> None:
     assert classify(made(kind)).kind is FailureKind.AMBIGUOUS
+
+
+#: What their constructors ask for, in one way or another.
+REQUEST = httpx.Request("GET", f"https://provider.invalid/{CANARY}")
+ARGUMENTS: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+    ((), {}),
+    ((CANARY,), {}),
+    ((CANARY, CANARY), {}),
+    ((CANARY,), {"request": REQUEST}),
+    ((CANARY,), {"request": REQUEST, "response": httpx.Response(500, request=REQUEST)}),
+    ((CANARY, "big"), {}),
+    ((), {"code": 400, "message": CANARY, "headers": None}),
+    ((None, ()), {"status": 500, "message": CANARY}),
+    ((CANARY, CANARY, 400, CANARY), {}),
+]
+
+
+def built(kind: type[BaseException]) -> BaseException:
+    """An instance as the libraries build it, in the first way that it can be."""
+    system = OSError(errno.ECONNRESET, CANARY)
+    own: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+        ((connection_key(), system), {}),
+        ((CANARY, connection_key(), system), {}),
+    ]
+    for arguments, named_ones in own if issubclass(kind, aiohttp.ClientConnectorError) else ARGUMENTS:
+        with suppress(TypeError, AttributeError):
+            return kind(*arguments, **named_ones)
+    raise AssertionError(f"nobody knows how to build {named(kind)}")
+
+
+@pytest.mark.parametrize("kind", sorted({*HTTPX, *AIOHTTP}, key=str), ids=named)
+def test_one_that_is_built_means_what_its_type_does(kind: type[BaseException]) -> None:
+    sure = kind in SURE
+    assert (classify(built(kind)).kind is FailureKind.NOT_SENT) == sure
+    wrapped = httpx.ConnectTimeout(CANARY)
+    wrapped.__cause__ = built(kind)
+    assert (classify(wrapped).kind is FailureKind.NOT_SENT) == sure
+    assert CANARY not in f"{classify(built(kind))!r}{classify(wrapped)!r}"
+
+
+def test_of_all_exceptions_there_are_only_the_listed_prove_that_nothing_was_sent() -> None:
+    """Every type that is loaded here: Python's, the libraries', ours; alone, as a cause, and beside one."""
+    every: dict[type[BaseException], BaseException] = {}
+    for kind in sorted(kin(BaseException), key=str):
+        # Some compiled ones ask for more than that; none of them has to do with a request.
+        with suppress(Exception):
+            every[kind] = made(kind)
+    assert len(every) > 300
+    assert {*HTTPX, *AIOHTTP, *PYTHON} <= {*every}
+    for kind, error in every.items():
+        sure = issubclass(kind, tuple(SURE))
+        assert (classify(error).kind is FailureKind.NOT_SENT) == sure, named(kind)
+        for wrapper in (httpx.ConnectError, httpx.PoolTimeout, httpx.HTTPError, _Lost):
+            wrapped = wrapper(CANARY)
+            wrapped.__cause__ = error
+            assert (classify(wrapped).kind is FailureKind.NOT_SENT) == sure, named(kind)
+            # What came before it is no cause of it.
+            aside = wrapper(CANARY)
+            aside.__context__ = error
+            assert classify(aside).kind is FailureKind.AMBIGUOUS, named(kind)
+
+
+def test_a_cause_of_a_cause_proves_nothing() -> None:
+    """What is wrapped twice was raised by nobody known."""
+    middle, outer = httpx.ConnectError(CANARY), httpx.ConnectError(CANARY)
+    middle.__cause__ = made(aiohttp.ClientConnectorError)
+    outer.__cause__ = middle
+    assert classify(outer).kind is FailureKind.AMBIGUOUS
 
 
 @pytest.mark.parametrize("kind", [httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout])
