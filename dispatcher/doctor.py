@@ -252,9 +252,12 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         return
     parts = urlsplit(settings.broker_url)
     shown = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
-    options = configuration(settings)["broker_transport_options"] | {"socket_connect_timeout": _BROKER}
+    ours = configuration(settings)
+    options = ours["broker_transport_options"] | {"socket_connect_timeout": _BROKER}
     try:
-        with Connection(settings.broker_url, connect_timeout=_BROKER, transport_options=options) as connection:
+        with Connection(
+            settings.broker_url, ssl=ours["broker_use_ssl"], connect_timeout=_BROKER, transport_options=options
+        ) as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=_BROKER)
     except KombuError as error:
         yield _unreachable_broker(shown, error.__cause__ or error)

@@ -58,6 +58,9 @@ _LONGEST_LOOK: Final = 3 * 3600 * 1000
 #: Times longer that a missing permission is left alone than an account: a job is tried on it.
 _PERMISSIONS: Final = 10
 
+#: Milliseconds that a process which claims no more is remembered.
+_PROCESSES_KEPT: Final = 3600 * 1000
+
 #: Jobs that one call carries at most: a script holds the server up for about a millisecond then.
 MOST: Final = 500
 
@@ -284,17 +287,23 @@ class Calls:
         won = "".join("1" if one == 1 else "0" for one in answer[1:])
         return Call(script("reclaim"), [won, *claim.arguments], int)
 
-    def pulse(self) -> Call[tuple[int, int]]:
-        """Note how far history goes; answers how many claims there ever were, and the moment in ms on Redis' clock."""
-        return Call(script("pulse"), [], lambda answer: (int(answer[0]), int(answer[1])))
+    def pulse(self, process: str) -> Call[tuple[int, int]]:
+        """Note that `process` claims, and how far history goes.
+
+        Answers how many claims there ever were, and the moment in ms on Redis' clock.
+        """
+        return Call(script("pulse"), [process, _PROCESSES_KEPT], lambda answer: (int(answer[0]), int(answer[1])))
 
     def settle(self, run: str, claims: int) -> Call[int]:
         """Begin to trust the history of the server's run `run`; there were that many claims."""
         return Call(script("settle"), [run, claims], int)
 
-    def hold(self, known: int, most: int = MOST) -> Call[int]:
-        """Hold as unknown what may have been sent after `known`, ms on Redis' clock; again until it answers 0."""
-        return Call(script("hold"), [known, self._keep, most], int)
+    def hold(self, run: str, until: int, most: int = MOST) -> Call[int]:
+        """Hold as unknown what was made until then, ms on Redis' clock, and may have been sent.
+
+        Again until it answers 0, and not once the history of the server's run `run` is trusted.
+        """
+        return Call(script("hold"), [run, until, self._keep, most], int)
 
     def advance(self, moves: Sequence[Advance], *, durable: bool = False) -> Call[list[str]]:
         """Write what became of jobs; answers the state of each, "" where the move was refused."""

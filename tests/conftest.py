@@ -6,10 +6,12 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import redis
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from dispatcher import Dispatcher
 from tests import support
@@ -19,12 +21,40 @@ from workers.sandbox.client import Sandbox
 #: Databases of the session's server; 0 is the shared worker's.
 _DATABASES = itertools.cycle(range(1, 16))
 
+#: Files whose tests share processes that take long to start, or ports: those with the same word run in one process of
+#: xdist's. Its own way to say so, `--dist loadgroup`, does nothing with pytest 9.2 (pytest-xdist 3.8).
+TOGETHER: Final = {
+    "test_afterwards.py": "all four",
+    "test_every_operation.py": "all four",
+    "test_vendors_call.py": "all four",
+    "test_brokers.py": "brokers",
+    "test_chaos.py": "chaos",
+    "test_demo.py": "demo",
+    "test_failpoints.py": "failpoints",
+    "test_fifth_provider.py": "fifth provider",
+    "test_recovery.py": "recovery",
+    "test_starting.py": "starting",
+    "test_up.py": "up",
+}
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Take the developer's settings away before anything reads them."""
     clean = clean_environment()
     for name in set(os.environ) - set(clean):
         del os.environ[name]
+
+
+class Together(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Gives each process of xdist's a test at a time, and what shares something dear whole."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return TOGETHER.get(nodeid.partition("::")[0].rpartition("/")[2], nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)  # without xdist there is no such hook
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    return Together(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 @pytest.hookimpl(wrapper=True)

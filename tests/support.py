@@ -269,10 +269,12 @@ class Deployment:
 
         Beside what the bare command has: a log to read, a name of its own, and no second spent on greeting others.
         """
-        arguments = ["-m", "celery", "-A", "workers", "worker", "-Q", queues]
+        from tests.warm import WarmProcess, module  # noqa: PLC0415 - it is built of what is here
+
+        arguments = ["celery", "-A", "workers", "worker", "-Q", queues]
         arguments += ["-l", "INFO", "-n", f"{name}@%h", "--without-mingle"]
         environment = {**self.beside, **_environment({**self.settings, **settings})}
-        worker = Worker([*arguments, *options], environment, self._folder, name)
+        worker = WarmProcess(module([*arguments, *options]), environment, self._folder, name)
         # How a worker ends when it is told to is a test of its own; here it only takes time.
         self._open.callback(worker.kill)
         return worker

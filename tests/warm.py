@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -64,6 +65,13 @@ class WarmProcess(Worker):
         WATCH.group(self.popen.pid, name)
         WATCH.processes.append(self)
 
+    def kill(self) -> None:
+        """End the whole group as a crash would, also where there is none yet."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.kill()
+        self.popen.wait()
+
 
 def module(arguments: Sequence[str]) -> Callable[[], object]:
     """Return what runs `python -m ARGUMENTS`."""
@@ -80,6 +88,7 @@ def _child(run: Callable[[], object], environment: dict[str, str], folder: str, 
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    sys.path[:0] = [place for place in environment.get("PYTHONPATH", "").split(os.pathsep) if place]
     output = os.open(log, os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(output, stream)
@@ -123,3 +132,6 @@ class _Popen:
 
     def terminate(self) -> None:
         self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()

@@ -85,6 +85,9 @@ class Runtime:
         self._store = WatchedStore(self._settings, self._history)
         await self._store.durability()
         await self._store.run(Calls(self._settings).enter())
+        # Known before it claims anything, so that it is missed.
+        await self._store.run(Calls(self._settings).pulse(self._history.name))
+        self._running.append(asyncio.create_task(self._history.pulse(self._store)))
         deadline, points = self._settings.deadline, self._points
         self._transport = Transport(
             deadline=deadline,
@@ -142,7 +145,7 @@ class Runtime:
         while self._calls:
             try:
                 async with asyncio.timeout(1):
-                    await self._store.run(Calls(self._settings).pulse())
+                    await self._store.run(Calls(self._settings).pulse(self._history.name))
             except (StoreUnavailable, TimeoutError):
                 log.error("Redis is away: what became of %d messages cannot be written", len(self._calls))  # noqa: TRY400 - a traceback would not say more
                 for call in tuple(self._calls):
@@ -186,17 +189,16 @@ class Runtime:
             turns=self.execution.turns,
             suspensions=self.execution.suspensions,
         )
-        self._history.node = node
-        self._running = [asyncio.create_task(one.run()) for one in (clock, self._heartbeat, inquiries)]
-        self._running.append(asyncio.create_task(self._history.pulse(self._store)))
+        self._running += [asyncio.create_task(one.run()) for one in (clock, self._heartbeat, inquiries)]
 
     async def _close(self) -> None:
         await loops.end(*self._running)
         if self._probes is not None:
             await self._probes.close()
-        if self._heartbeat is not None:
-            with contextlib.suppress(StoreUnavailable, TimeoutError):
-                async with asyncio.timeout(1):
+        with contextlib.suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(1):
+                await self._history.leave(self._store)
+                if self._heartbeat is not None:
                     await self._heartbeat.leave()
         await self._transport.aclose()
         await self._store.close()

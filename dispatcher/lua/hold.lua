@@ -1,21 +1,24 @@
 -- Hold as unknown what may have been sent in a part of history that Redis lost: what was out, and what was due since.
--- ARGV: ms of the last moment that is known, ms to keep jobs, how many of each queue at most
+-- ARGV: the server's run; ms until which a job that may have been sent was made; ms to keep jobs, how many of each
+--       queue at most
 -- Returns how many were held; the caller comes again until there are none.
-local known, keep, most = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+-- Another worker came to the end of this, and jobs are being sent.
+if redis.call('GET', 'd:er') == ARGV[1] then return 0 end
+local last, keep, most = tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local now = now_ms()
 local held = 0
 
 local function hold(id)
   local job = load(id)
   -- What was made since has not been in anybody's hands.
-  if not job or job.s ~= 'queued' or tonumber(string.match(job.h, '^%d+')) > known then return end
+  if not job or job.s ~= 'queued' or tonumber(string.match(job.h, '^%d+')) > last then return end
   move(job, 'unknown', now, 'Redis lost recent history, in which it may have been sent', keep)
   held = held + 1
 end
 
 for _, provider in ipairs(redis.call('SMEMBERS', 'd:p')) do
   for _, queue in ipairs({provider, provider .. '.high'}) do
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'd:o:' .. queue, '-inf', known, 'LIMIT', 0, most)) do hold(id) end
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'd:o:' .. queue, '-inf', last, 'LIMIT', 0, most)) do hold(id) end
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'd:w:' .. queue, '-inf', now, 'LIMIT', 0, most)) do hold(id) end
   end
 end

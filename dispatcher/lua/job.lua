@@ -47,7 +47,8 @@
 --   d:e           the event stream                                             d:et           the last entry trimmed
 --   d:c           hash: n claims there ever were, at the last ms that is known of
 --   d:er          the server's run under which history is known to be whole, d:er:<run> hash of what each worker
---                 remembered when that run began: "<was some lost, 0 or 1> <since ms> <claims>"
+--                 remembered when that run began: "<was some lost, 0 or 1> <since ms> <claims> <lost claims of its own>"
+--   d:cw          processes that claim, by the ms of their last pulse
 --   d:fs          written so that what was written before it can be waited for
 --   d:mode        "sandbox" or "live"      d:hk  what tells one hash key from another      d:a  accounts, by workers
 --   d:hb, d:hb:<worker>, d:ha  heartbeats, by workers, as `dispatcher/heartbeats.py` says

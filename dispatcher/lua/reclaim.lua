@@ -13,7 +13,7 @@ while i <= #ARGV do
     local fields = {'f', token, 'a', job.a + 1, 'o', ARGV[i + 1]}
     for f = i + 4, i + 3 + 2 * pairs_left do fields[#fields + 1] = ARGV[f] end
     move(job, 'sending', now, 'claimed before, and Redis had lost that', keep)
-    redis.call('HDEL', job_key(job.id), 'k', 'q')
+    redis.call('HDEL', job_key(job.id), 'k', 'q', 'vb')
     redis.call('HSET', job_key(job.id), unpack(fields))
     redis.call('ZADD', 'd:l', now + lease, job.id)
     lost = lost + 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,7 +15,7 @@ import pytest
 from dispatcher import Dispatcher, Job
 from dispatcher.settings import load
 from tests import support
-from tests.commands import Run, in_process
+from tests.commands import Ended, Run, in_process
 from tests.support import WATCH, Deployment, Process, Server, Worker
 from workers.receiver import url
 from workers.sandbox.client import Sandbox
@@ -148,3 +148,20 @@ def cli(all_four: Four, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     shared = {"DISPATCHER_REDIS_URL", "DISPATCHER_SANDBOX", "DISPATCHER_SANDBOX_URL"}
     known = {name: one for name, one in all_four.environment.items() if name in shared or name.endswith("_KEY")}
     return in_process(known, monkeypatch, capsys)
+
+
+class Typed(Protocol):
+    """Runs `dispatcher ARGUMENTS` with this environment."""
+
+    def __call__(self, environment: Mapping[str, str], *arguments: str) -> Ended: ...
+
+
+@pytest.fixture
+def typed(capsys: pytest.CaptureFixture[str]) -> Typed:
+    """Run commands, each with an environment of its own, without waiting for an interpreter to start."""
+
+    def run(environment: Mapping[str, str], *arguments: str) -> Ended:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            return in_process(environment, monkeypatch, capsys)(*arguments)
+
+    return run

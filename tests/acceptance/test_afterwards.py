@@ -323,6 +323,7 @@ def test_a_corrected_password_sends_what_waited(four: Four, d: Dispatcher, cli: 
     assert cli("providers", "resume", "changed").code == 0
     until(lambda: {now(d, job) for job in jobs} == {"sent"}, 20, "all to be sent")
     assert Counter(row.accepted for row in four.rows("send", "clubtexting")) == {False: 1, True: 50}
+    workers[1].kill()
 
 
 def test_what_is_read_before_a_purchase_meets_the_wrong_password_first(four: Four, d: Dispatcher) -> None:
@@ -381,7 +382,7 @@ def test_the_code_that_arrives_is_the_one_that_checks_though_its_worker_was_kill
     on_the_wire = {f"+{row.msisdn}" for row in four.rows("send", "thetexting")}
     assert 0 < len(on_the_wire) < 12
     four.sandbox.clear()
-    four.start_worker(queues="victim", name="victim2", **account, **SHORT).ready()
+    second = four.start_worker(queues="victim", name="victim2", **account, **SHORT).ready()
     until(lambda: all(d.get(job.id).settled for job in made.values()), 20, "all to be settled")
     assert {number for number, job in made.items() if now(d, job) == "unknown"} == on_the_wire
     for number, job in made.items():
@@ -392,6 +393,7 @@ def test_the_code_that_arrives_is_the_one_that_checks_though_its_worker_was_kill
     assert Counter(row.msisdn for row in four.rows("send", "thetexting") if row.accepted) == {
         number[1:]: 1 for number in made
     }
+    second.kill()
 
 
 def test_a_code_that_was_turned_away_arrives_later_and_checks(four: Four, d: Dispatcher) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import pytest
 
+from tests.acceptance.conftest import Typed
 from tests.support import Deployment, Server, clean_environment
 from workers.sandbox.client import Sandbox
 
@@ -46,21 +47,38 @@ def shell(tmp_path: Path) -> Shell:
     """Type `dispatcher ARGUMENTS` in an empty folder, with these settings."""
 
     def shell(*arguments: str, settings: Mapping[str, str] | None = None) -> Ended:
-        environment = {f"DISPATCHER_{name.upper()}": value for name, value in (settings or {}).items()}
         ended = subprocess.run(
             [sys.executable, "-m", "dispatcher.cli", *arguments],
             cwd=tmp_path,
-            env={**clean_environment(), **environment},
+            env={**clean_environment(), **_environment(settings)},
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
-        assert CANARY not in ended.stdout + ended.stderr
-        assert "Traceback" not in ended.stderr
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
+        return _ended(ended.returncode, ended.stdout, ended.stderr)
 
     return shell
+
+
+@pytest.fixture
+def run(typed: Typed) -> Shell:
+    """Do the same without waiting for an interpreter to start."""
+
+    def run(*arguments: str, settings: Mapping[str, str] | None = None) -> Ended:
+        return _ended(*typed(_environment(settings), *arguments))
+
+    return run
+
+
+def _environment(settings: Mapping[str, str] | None) -> dict[str, str]:
+    return {f"DISPATCHER_{name.upper()}": value for name, value in (settings or {}).items()}
+
+
+def _ended(code: int, out: str, err: str) -> Ended:
+    assert CANARY not in out + err
+    assert "Traceback" not in err
+    return Ended(code, out, err)
 
 
 def account(sandbox: Sandbox, uid: str, pwd: str, name: str = "textgoto") -> dict[str, str]:
@@ -69,7 +87,7 @@ def account(sandbox: Sandbox, uid: str, pwd: str, name: str = "textgoto") -> dic
     return {f"providers__{name}__{field}": value for field, value in told.items()}
 
 
-def test_a_deployment_that_is_well_is_told_so(shell: Shell, redis_url: str, sandbox: Sandbox) -> None:
+def test_a_deployment_that_is_well_is_told_so(shell: Shell, run: Shell, redis_url: str, sandbox: Sandbox) -> None:
     settings = {"redis_url": redis_url, "sandbox": "1", "sandbox_url": sandbox.url}
     ended = shell("doctor", settings=settings)
     assert (ended.code, ended.err) == (0, "")
@@ -78,13 +96,13 @@ def test_a_deployment_that_is_well_is_told_so(shell: Shell, redis_url: str, sand
     assert last == "0 problems, 0 warnings"
     assert "account textgoto: its credentials work; balance 1000000.000, available 1000010.000" in ended.out
 
-    listed = shell("doctor", "--json", settings=settings)
+    listed = run("doctor", "--json", settings=settings)
     assert (listed.code, listed.err, listed.wrong) == (0, "", {})
     assert len(listed.out.splitlines()) == len(lines)
     assert listed.findings["sandbox"]["message"] == f"the sandbox at {sandbox.url} answers"
 
 
-def test_live_accounts_are_all_asked_and_each_is_judged(shell: Shell, own_valkey: Server, sandbox: Sandbox) -> None:
+def test_live_accounts_are_all_asked_and_each_is_judged(run: Shell, own_valkey: Server, sandbox: Sandbox) -> None:
     place = own_valkey.url.removeprefix("redis://")
     settings = {
         # A server without a password lets anyone in who names none, or any.
@@ -99,7 +117,7 @@ def test_live_accounts_are_all_asked_and_each_is_judged(shell: Shell, own_valkey
         "providers__half__adapter": "textgoto",
         "providers__half__uid": CANARY,
     }
-    ended = shell("doctor", "--json", settings=settings)
+    ended = run("doctor", "--json", settings=settings)
     assert ended.code == 1
     assert ended.wrong == {
         "broker.reachable": "problem", "account.wrong": "problem", "account.broke": "problem",
@@ -114,41 +132,39 @@ def test_live_accounts_are_all_asked_and_each_is_judged(shell: Shell, own_valkey
 
 
 @pytest.mark.parametrize("fault", ["503", "html", "garbage", "drop-before"])
-def test_a_provider_that_does_not_answer_well_is_told(
-    shell: Shell, redis_url: str, sandbox: Sandbox, fault: str
-) -> None:
+def test_a_provider_that_does_not_answer_well_is_told(run: Shell, redis_url: str, sandbox: Sandbox, fault: str) -> None:
     sandbox.fault(fault)
-    ended = shell("doctor", "--json", settings={"redis_url": redis_url, **KEYS, **account(sandbox, "sandbox", CANARY)})
+    ended = run("doctor", "--json", settings={"redis_url": redis_url, **KEYS, **account(sandbox, "sandbox", CANARY)})
     assert ended.wrong.keys() == {"account.textgoto"}
     assert ended.findings["account.textgoto"]["way_out"]
 
 
-def test_an_application_needs_no_credentials(shell: Shell, running: Deployment) -> None:
+def test_an_application_needs_no_credentials(run: Shell, running: Deployment) -> None:
     """Its accounts are known from their workers."""
     settings = {"redis_url": running.url, **KEYS}
-    ended = shell("doctor", "--json", settings=settings)
+    ended = run("doctor", "--json", settings=settings)
     assert "its credentials are with them" in ended.findings["account.broke"]["message"]
     assert ended.wrong == {"redis.owner": "problem"}, "and it wants live jobs where the sandbox's are"
 
 
-def test_it_begins_in_an_empty_folder(shell: Shell, tmp_path: Path) -> None:
-    begun = shell("init")
+def test_it_begins_in_an_empty_folder(run: Shell, tmp_path: Path) -> None:
+    begun = run("init")
     assert (begun.code, begun.err) == (0, "")
     assert (tmp_path / "dispatcher.toml").stat().st_mode & 0o777 == 0o600
-    looked = shell("doctor", "--json")
+    looked = run("doctor", "--json")
     assert (looked.code, looked.err) == (1, "")
     assert looked.wrong == {"settings.keys": "warning", "redis.reachable": "problem", "account": "warning"}
     assert "dispatcher.toml" in looked.findings["settings.sources"]["message"]
     way_out = looked.findings["redis.reachable"]["way_out"]
     assert "dispatcher.toml" in way_out
     assert "dispatcher up" in way_out
-    again = shell("init")
+    again = run("init")
     assert (again.code, again.out) == (1, "")
     assert "--force" in again.err
 
 
-def test_what_the_file_then_says_is_heard(shell: Shell, tmp_path: Path, redis_url: str, sandbox: Sandbox) -> None:
-    shell("init")
+def test_what_the_file_then_says_is_heard(run: Shell, tmp_path: Path, redis_url: str, sandbox: Sandbox) -> None:
+    run("init")
     file = tmp_path / "dispatcher.toml"
     text = file.read_text()
     for name, value in {"redis_url": redis_url, **KEYS}.items():
@@ -157,8 +173,8 @@ def test_what_the_file_then_says_is_heard(shell: Shell, tmp_path: Path, redis_ur
     own = own.replace('#uid = ""', 'uid = "sandbox"', 1).replace('#pwd = ""', 'pwd = "sandbox"', 1)
     own = own.replace("#base_url = ", f'base_url = "{sandbox.url}" # ', 1)
     file.write_text(f"{others}[providers.textgoto]{own}")
-    ended = shell("doctor", "--json")
+    ended = run("doctor", "--json")
     assert (ended.code, ended.wrong) == (0, {})
     assert "credentials work" in ended.findings["account.textgoto"]["message"]
     file.chmod(0o644)
-    assert shell("doctor", "--json").wrong == {"settings.files": "warning"}
+    assert run("doctor", "--json").wrong == {"settings.files": "warning"}

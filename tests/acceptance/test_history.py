@@ -48,16 +48,10 @@ class Place(Deployment):
 
     def worker(self, *options: str, queues: str = "textgoto", name: str = "worker", **settings: str) -> Worker:
         """Start a worker and return once Redis knows of it."""
+        before = self.redis.zcard("d:cw")
         one = super().worker(*options, queues=queues, name=name, **settings)
-        until(lambda: self.beats(name), what=f"the first beat of {name}")
+        until(lambda: self.redis.zcard("d:cw") > before, what=f"the first pulse of {name}")
         return one
-
-    def beats(self, name: str) -> bool:
-        now = self.redis.time()[0]
-        return any(
-            node.startswith(f"{name}@".encode()) and now - at / 1000 < 5
-            for node, at in self.redis.zrange("d:hb", 0, -1, withscores=True)
-        )
 
     def ends(self, batch: Batch) -> dict[str, int]:
         """Return where the batch stands once none of its jobs is busy."""
@@ -112,7 +106,7 @@ def test_where_no_worker_is_left_to_say_what_may_have_been_sent_is_held(place: P
         assert told(batch, "Redis lost recent history, in which it may have been sent") == MANY
         assert later.counts == {"queued": MANY}, "what was not due cannot have been sent"
         assert dispatcher.wait(new.id).state == "sent", "what was made since is"
-        assert f"{name}@" in successor.output(), "it says whom it missed"
+        assert f"{worker.popen.pid}@" in successor.output(), "it says whom it missed"
         successor.kill()
     taken = taken_by_number(place.sandbox)
     assert taken.pop("+447700900077") == 2

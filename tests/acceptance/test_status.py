@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import pytest
@@ -16,9 +16,9 @@ from dispatcher.heartbeats import Health
 from dispatcher.queues import celery_app
 from dispatcher.settings import load
 from dispatcher.status import Status, look
-from tests.support import Deployment, Process, Worker, phone, phones, until
-
-COMMAND: Final = str(Path(sys.executable).parent / "dispatcher")
+from tests.acceptance.conftest import Typed
+from tests.commands import Ended
+from tests.support import Deployment, Worker, phone, phones, until
 
 BEAT: Final = "0.5"
 
@@ -35,10 +35,13 @@ def becomes(deployment: Deployment, *wanted: Health) -> None:
     until(lambda: health(deployment) == [*wanted], 30, f"{wanted}")
 
 
-def asked(deployment: Deployment, folder: Path, *arguments: str) -> Process:
-    one = Process([COMMAND, "status", *arguments], deployment.environment, folder, "status")
-    one.wait()
-    return one
+Asked = Callable[..., Ended]
+
+
+@pytest.fixture
+def asked(deployment: Deployment, typed: Typed) -> Asked:
+    """Run `dispatcher status ARGUMENTS`."""
+    return partial(typed, deployment.environment, "status")
 
 
 @pytest.fixture
@@ -49,42 +52,40 @@ def worker(deployment: Deployment) -> Worker:
 
 
 class TestAWorker:
-    def test_that_works_is_alive(self, worker: Worker, deployment: Deployment, tmp_path: Path) -> None:
-        here = asked(deployment, tmp_path, "--worker", "textgoto", "--here")
-        assert here.popen.returncode == 0
-        assert "is alive" in here.output()
-        whole = asked(deployment, tmp_path, "--json")
-        assert whole.popen.returncode == 0
-        told = json.loads(whole.output().splitlines()[-1])
+    def test_that_works_is_alive(self, worker: Worker, deployment: Deployment, asked: Asked) -> None:
+        here = asked("--worker", "textgoto", "--here")
+        assert here.code == 0
+        assert "is alive" in here.out
+        whole = asked("--json")
+        assert whole.code == 0
+        told = json.loads(whole.out.splitlines()[-1])
         assert told["problems"] == []
         assert [one["health"] for one in told["accounts"][0]["workers"]] == ["alive"]
 
     def test_that_hangs_is_silent_though_its_process_is_there(
-        self, worker: Worker, deployment: Deployment, tmp_path: Path
+        self, worker: Worker, deployment: Deployment, asked: Asked
     ) -> None:
         os.killpg(worker.popen.pid, signal.SIGSTOP)
         try:
             becomes(deployment, Health.SILENT)
             assert worker.popen.poll() is None
-            one = asked(deployment, tmp_path, "--worker", "textgoto")
-            assert one.popen.returncode == 1
-            assert "no worker of textgoto is alive" in one.output()
-            assert "no worker serves it; start one: dispatcher worker textgoto" in asked(deployment, tmp_path).output()
+            one = asked("--worker", "textgoto")
+            assert one.code == 1
+            assert "no worker of textgoto is alive" in one.err
+            assert "no worker serves it; start one: dispatcher worker textgoto" in asked().out
         finally:
             os.killpg(worker.popen.pid, signal.SIGCONT)
         becomes(deployment, Health.ALIVE)
 
-    def test_that_beats_and_takes_nothing_is_stuck(
-        self, worker: Worker, deployment: Deployment, tmp_path: Path
-    ) -> None:
+    def test_that_beats_and_takes_nothing_is_stuck(self, worker: Worker, deployment: Deployment, asked: Asked) -> None:
         """As one whose consumer did not come back after Redis did: its loop runs, its process is there."""
         with celery_app(load(redis_url=deployment.url)) as app:
             for queue in deployment.redis.zrange("d:hb", 0, -1):
                 app.control.cancel_consumer(f"{queue.decode()}.beat")
             becomes(deployment, Health.STUCK)
-        status = asked(deployment, tmp_path)
-        assert status.popen.returncode == 1
-        assert "has free slots and takes nothing any more; restart it" in status.output()
+        status = asked()
+        assert status.code == 1
+        assert "has free slots and takes nothing any more; restart it" in status.out
 
     def test_whose_slots_are_all_taken_is_full_not_stuck(self, deployment: Deployment) -> None:
         deployment.sandbox.fault("latency", seconds=4)
@@ -102,13 +103,13 @@ class TestAWorker:
         assert health(deployment) == []
 
     def test_killed_it_is_missed_and_another_one_is_enough(
-        self, worker: Worker, deployment: Deployment, tmp_path: Path
+        self, worker: Worker, deployment: Deployment, asked: Asked
     ) -> None:
         other = deployment.worker(heartbeat=BEAT, name="other")
         becomes(deployment, Health.ALIVE, Health.ALIVE)
         worker.kill()
         until(lambda: sorted(health(deployment)) == [Health.ALIVE, Health.SILENT], 30, "the death to be seen")
-        assert asked(deployment, tmp_path).popen.returncode == 0
+        assert asked().code == 0
         other.stop()
 
     def test_an_emptied_redis_learns_of_it_again(self, worker: Worker, deployment: Deployment) -> None:
@@ -173,14 +174,11 @@ def load_time(deployment: Deployment) -> float:
 
 
 class TestServersAway:
-    def test_a_redis_that_is_away_is_told_and_exits_1(self, tmp_path: Path) -> None:
-        one = Process(
-            [COMMAND, "status"], {"DISPATCHER_REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"}, tmp_path, "status"
-        )
-        assert one.wait() == 1
-        assert "Redis at 127.0.0.1:1 did not answer" in one.output()
-        assert "hunter2" not in one.output()
-        assert "Traceback" not in one.output()
+    def test_a_redis_that_is_away_is_told_and_exits_1(self, typed: Typed) -> None:
+        one = typed({"DISPATCHER_REDIS_URL": "redis://:hunter2@127.0.0.1:1/0"}, "status")
+        assert one.code == 1
+        assert "Redis at 127.0.0.1:1 did not answer" in one.out
+        assert "hunter2" not in one.out + one.err
 
     def test_a_broker_that_is_away_is_told_and_the_rest_is_shown(self, deployment: Deployment) -> None:
         status = look(load(redis_url=deployment.url, broker_url="redis://:hunter2@127.0.0.1:1/0", sandbox=True))
@@ -188,10 +186,10 @@ class TestServersAway:
         assert "broker at 127.0.0.1:1" in status.problems[0]
         assert not any("hunter2" in one for one in status.problems)
 
-    def test_nothing_was_ever_served(self, deployment: Deployment, tmp_path: Path) -> None:
-        one = asked(deployment, tmp_path)
-        assert one.popen.returncode == 1
-        assert "no worker has ever served this Redis" in one.output()
+    def test_nothing_was_ever_served(self, deployment: Deployment, asked: Asked) -> None:
+        one = asked()
+        assert one.code == 1
+        assert "no worker has ever served this Redis" in one.out
 
     def test_the_server_is_told_by_its_own_name(self, deployment: Deployment) -> None:
         redis = seen(deployment).redis
@@ -204,8 +202,8 @@ class TestUsage:
         ("arguments", "named"), [(["--here"], "--here"), (["--worker", "nobody"], "no worker of nobody is alive")]
     )
     def test_what_cannot_be_answered_exits_not_0(
-        self, arguments: list[str], named: str, deployment: Deployment, tmp_path: Path
+        self, arguments: list[str], named: str, deployment: Deployment, asked: Asked
     ) -> None:
-        one = asked(deployment, tmp_path, *arguments)
-        assert one.popen.returncode != 0
-        assert named in one.output()
+        one = asked(*arguments)
+        assert one.code != 0
+        assert named in one.err

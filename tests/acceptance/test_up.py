@@ -7,27 +7,39 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pytest
 import redis
 
 from dispatcher import Dispatcher, State
 from dispatcher.settings import RUNTIME, load
-from tests.support import TIMES, WATCH, Process, listens, phone, phones, until
+from dispatcher.status import look
+from tests.acceptance.conftest import Typed
+from tests.support import TIMES, WATCH, Process, listens, phone, phones, taken_by_number, until
 from workers.adapters import available
 from workers.sandbox.client import Sandbox
 
 COMMAND: Final = str(Path(sys.executable).parent / "dispatcher")
 
-#: Quick to notice what dies.
-QUICK: Final = {f"DISPATCHER_{name.upper()}": value for name, value in {**TIMES, "heartbeat": "0.5"}.items()}
+#: Quick to notice what dies; nothing here waits for a tick.
+QUICK: Final = {
+    f"DISPATCHER_{name.upper()}": value
+    for name, value in {**TIMES, "heartbeat": "0.5", "tick": "0.25", "sweep_every": "0.5"}.items()
+}
 TRIED: Final = {"DISPATCHER_SANDBOX": "1", **QUICK}
+
+#: Seconds for all of it to start.
+STARTS: Final = 90.0
 
 #: With the sandbox there is one at each provider.
 ACCOUNTS: Final = sorted(available())
+
+
+#: Two of them in a row take a while to start.
+pytestmark = pytest.mark.timeout(300)
 
 
 class Up(Process):
@@ -41,7 +53,7 @@ class Up(Process):
         self.environment = environment
 
     def ready(self) -> Up:
-        self.wait_for(f"ready: {', '.join(ACCOUNTS)}")
+        self.wait_for(f"ready: {', '.join(ACCOUNTS)}", STARTS)
         for url in (self.told["redis_url"], self.told.get("sandbox_url", "")):
             if url:
                 WATCH.port(int(url.rsplit(":", 1)[1].split("/")[0]), f"{url} of up")
@@ -88,26 +100,21 @@ def children(parent: int) -> dict[int, str]:
     return found
 
 
-Start = Callable[..., Up]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Start one as `Up` is started; whatever becomes of the test, all of them are stopped after it."""
-    started: list[Up] = []
-
-    def make(environment: Mapping[str, str] = TRIED, *options: str) -> Up:
-        started.append(Up(tmp_path, environment, *options))
-        return started[-1]
-
-    yield make
-    for one in started:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    one = Up(tmp_path_factory.mktemp("up"))
+    try:
+        yield one.ready()
+    finally:
         one.stop(30)
 
 
 @pytest.fixture
-def up(start: Start) -> Up:
-    return start().ready()
+def up(shared: Up) -> Up:
+    """Share one that runs, and in which all is well again, whatever the last test did to it."""
+    Sandbox(shared.told["sandbox_url"]).clear()
+    until(lambda: not look(load(**shared.told)).problems, 60, "an end of all problems")
+    return shared
 
 
 def client(up: Up, monkeypatch: pytest.MonkeyPatch) -> Dispatcher:
@@ -141,47 +148,12 @@ def test_what_providers_call_back_is_taken_and_read(up: Up, monkeypatch: pytest.
         until(lambda: dispatcher.opted_out(phone(2)), what="the stop")
 
 
-def test_without_a_hash_key_there_is_no_receiver_and_it_says_so(redis_url: str, sandbox: Sandbox, start: Start) -> None:
-    account = {"DISPATCHER_PROVIDERS__TEXTGOTO__UID": "sandbox", "DISPATCHER_PROVIDERS__TEXTGOTO__PWD": "sandbox"}
-    place = {"DISPATCHER_PROVIDERS__TEXTGOTO__BASE_URL": sandbox.url, "DISPATCHER_REDIS_URL": redis_url}
-    up = start({**QUICK, **account, **place})
-    up.wait_for("receiver none, since DISPATCHER_HASH_KEY is not set")
-    assert not up.pids("dispatcher.cli receiver")
-    assert up.interrupt() == 0
-
-
 def test_a_second_one_says_so_and_leaves_the_first_alone(up: Up) -> None:
     second = Process([COMMAND, "up"], up.environment, up.folder, "second")
     assert second.wait() == 1
     assert f"in use by another dispatcher (process {up.popen.pid})" in second.output()
     assert "Traceback" not in second.output()
     assert up.run("status").popen.returncode == 0
-
-
-def test_ctrl_c_stops_it_whole(start: Start, tmp_path: Path) -> None:
-    up = start().ready()
-    told, started = up.told, children(up.popen.pid)
-    # The server, the sandbox, the receiver, Flower.
-    assert len(started) == len(ACCOUNTS) + 4
-    assert up.interrupt() == 0
-    assert "everything is stopped" in up.output()
-    assert "starts again" not in up.output()
-    assert not (tmp_path / ".dispatcher" / RUNTIME).exists()
-    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
-    assert not listens(int(told["redis_url"].rsplit(":", 1)[1].split("/")[0]))
-
-
-def test_under_nohup_it_outlives_its_terminal(start: Start) -> None:
-    """What ignores the signal when it starts does so for this reason."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        up = start()
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    up.ready().popen.send_signal(signal.SIGHUP)
-    assert up.run("status").popen.returncode == 0
-    assert "stopping" not in up.output()
-    assert up.interrupt() == 0
 
 
 def test_a_worker_killed_in_the_middle_is_back_and_nothing_is_sent_twice(
@@ -192,16 +164,20 @@ def test_a_worker_killed_in_the_middle_is_back_and_nothing_is_sent_twice(
     with client(up, monkeypatch) as dispatcher:
         numbers = phones(300)
         jobs = [dispatcher.send(number, "Hello", provider="textgoto").id for number in numbers]
-        until(lambda: sandbox.counts().accepted, what="the first text")
+        until(lambda: taken(sandbox, numbers), what="the first text")
         killed = up.pid("worker -Q textgoto")
         os.kill(killed, signal.SIGKILL)
         up.wait_for("ended with signal SIGKILL; starts again in 1 s")
         ends = [dispatcher.wait(one, timeout=60).state for one in jobs]
         assert up.pid("worker -Q textgoto") != killed
-    taken = sandbox.counts().accepted
     assert set(ends) <= {State.SENT, State.UNKNOWN}
-    assert max(taken.values()) == 1
-    assert len(taken) >= ends.count(State.SENT)
+    assert max(taken(sandbox, numbers).values()) == 1
+    assert len(taken(sandbox, numbers)) >= ends.count(State.SENT)
+
+
+def taken(sandbox: Sandbox, numbers: Sequence[str]) -> dict[str, int]:
+    """Return how many texts each of these got that got one."""
+    return {number: count for number, count in taken_by_number(sandbox).items() if number in numbers}
 
 
 def test_the_server_killed_comes_back_with_its_jobs(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +191,7 @@ def test_the_server_killed_comes_back_with_its_jobs(up: Up, monkeypatch: pytest.
 
         def answers() -> bool:
             try:
-                return bool(store.ping())
+                return not store.info("persistence")["loading"]
             except redis.RedisError:
                 return False
 
@@ -224,39 +200,137 @@ def test_the_server_killed_comes_back_with_its_jobs(up: Up, monkeypatch: pytest.
         assert dispatcher.wait(dispatcher.send(phone(2), "Hello", provider="textgoto").id, timeout=60).good
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only there a process is told that its parent died")
-def test_killed_it_leaves_nothing_running_and_the_next_goes_on_with_the_jobs(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = start().ready()
-    with client(first, monkeypatch) as dispatcher:
+# -- what is stopped, one way or another -------------------------------------------------------------------------------
+
+
+class Life(NamedTuple):
+    """What was seen of one that was killed, and of the next, under nohup and as JSON, which was ended by Ctrl-C."""
+
+    #: What the first found that another had left, and what others found once it ran.
+    left_over: str | None
+    found: str | None
+    told: dict[str, str]
+    #: The processes of the first that were there half a minute after its death.
+    orphans: list[int]
+    #: Where the first one's job stood after it.
+    state: State
+    #: The second after its terminal was closed: what `dispatcher status` exits with there.
+    well: int
+    second: Up
+    second_told: dict[str, str]
+    second_started: dict[int, str]
+    #: What it ended with.
+    code: int
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+    folder = tmp_path_factory.mktemp("life")
+    started: list[Up] = []
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(folder)
+        (folder / ".dispatcher").mkdir()
+        (folder / ".dispatcher" / RUNTIME).write_text('{"redis_url": "redis://127.0.0.1:1/0"}')
+        try:
+            yield _lived(folder, started)
+        finally:
+            for one in started:
+                one.stop(30)
+
+
+def _lived(folder: Path, started: list[Up]) -> Life:
+    left_over = load().redis_url
+    first = Up(folder)
+    started.append(first)
+    told, found = first.ready().told, load().redis_url
+    with Dispatcher() as dispatcher:
         job = dispatcher.send(phone(1), "Hello", provider="textgoto", send_at=time.time() + 86400)
-    started = children(first.popen.pid)
+    started_first = children(first.popen.pid)
     os.kill(first.popen.pid, signal.SIGKILL)
     first.wait()
-    second = start().ready()
-    until(lambda: not [pid for pid in started if Path(f"/proc/{pid}").exists()], 30, "the end of the orphans")
-    with client(second, monkeypatch) as dispatcher:
-        assert dispatcher.get(job.id).state == State.QUEUED
-    assert second.interrupt() == 0
+
+    # What ignores the signal when it starts does so for this reason.
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        second = Up(folder, TRIED, "--json")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    started.append(second)
+    second.ready()
+    ends = time.monotonic() + 30
+    while (orphans := [*filter(runs, started_first)]) and time.monotonic() < ends:
+        time.sleep(0.05)
+    with Dispatcher() as dispatcher:
+        state = dispatcher.get(job.id).state
+    second.popen.send_signal(signal.SIGHUP)
+    well = second.run("status").popen.returncode
+    second_told, second_started = second.told, children(second.popen.pid)
+    code = second.interrupt()
+    return Life(left_over, found, told, orphans, state, well, second, second_told, second_started, code)
 
 
-def test_stopped_under_load_it_leaves_nothing_sending(redis_url: str, sandbox: Sandbox, start: Start) -> None:
-    """With a server of its own choosing, which goes on when it stops."""
-    environment = {**TRIED, "DISPATCHER_REDIS_URL": redis_url, "DISPATCHER_SANDBOX_URL": sandbox.url}
-    up = start(environment).ready()
-    sandbox.fault("latency", seconds=0.5)
-    assert not up.pids("valkey-server")
-    assert not up.pids("dispatcher.cli sandbox"), "it runs already"
-    with Dispatcher(redis_url=redis_url, sandbox=True) as dispatcher:
-        jobs = [dispatcher.send(number, "Hello", provider="textgoto").id for number in phones(400)]
-        until(lambda: State.SENDING in dispatcher.states(jobs), what="a request on the wire")
-        up.terminate()
-        assert up.wait(30) == 0
-        states = dispatcher.states(jobs)
+def runs(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def test_what_a_killed_one_left_behind_is_believed_by_nobody(life: Life) -> None:
+    """Its server is gone; a new one would else be taken for one that the environment names."""
+    assert life.left_over == "redis://127.0.0.1:1/0"
+    assert life.found == life.told["redis_url"] != life.left_over
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a process is told that its parent died")
+def test_killed_it_leaves_nothing_running_and_the_next_goes_on_with_the_jobs(life: Life) -> None:
+    assert life.orphans == []
+    assert life.state == State.QUEUED
+
+
+def test_under_nohup_it_outlives_its_terminal(life: Life) -> None:
+    assert life.well == 0
+    assert life.second.output().count("stopping") == 1, "for the Ctrl-C that came later"
+
+
+def test_ctrl_c_stops_it_whole(life: Life) -> None:
+    # The server, the sandbox, the receiver, Flower.
+    assert len(life.second_started) == len(ACCOUNTS) + 4
+    assert life.code == 0
+    assert "everything is stopped" in life.second.output()
+    assert "starts again" not in life.second.output()
+    assert not (life.second.folder / ".dispatcher" / RUNTIME).exists()
+    assert [*filter(runs, life.second_started)] == []
+    assert not listens(int(life.second_told["redis_url"].rsplit(":", 1)[1].split("/")[0]))
+
+
+def test_as_json_each_line_is_an_object(life: Life) -> None:
+    told = [json.loads(line) for line in life.second.output().splitlines()]
+    assert {"up", "sandbox", "textgoto", "receiver", "flower"} <= {one["process"] for one in told}
+    assert f"ready: {', '.join(ACCOUNTS)} (sandbox)" in {one["line"] for one in told}
+
+
+def test_stopped_under_load_it_leaves_nothing_sending(redis_url: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    """With a server and an account of its own choosing, and no key for callbacks; the server goes on when it stops."""
+    account = {"uid": "sandbox", "pwd": "sandbox", "base_url": sandbox.url}
+    given = {f"DISPATCHER_PROVIDERS__TEXTGOTO__{name.upper()}": value for name, value in account.items()}
+    up = Up(tmp_path, {**QUICK, **given, "DISPATCHER_REDIS_URL": redis_url})
+    try:
+        up.wait_for("receiver none, since DISPATCHER_HASH_KEY is not set", STARTS)
+        assert [up.pids(words) for words in ("valkey-server", "dispatcher.cli sandbox", "dispatcher.cli receiver")] == [
+            [], [], [],
+        ]  # fmt: skip
+        sandbox.fault("latency", seconds=0.5)
+        with Dispatcher(redis_url=redis_url, sandbox=False, providers={"textgoto": account}) as dispatcher:
+            jobs = [dispatcher.send(number, "Hello", provider="textgoto").id for number in phones(400)]
+            until(lambda: State.SENDING in dispatcher.states(jobs), what="a request on the wire")
+            up.terminate()
+            assert up.wait(30) == 0
+            states = dispatcher.states(jobs)
+    finally:
+        up.stop(30)
     assert set(states) == {State.SENT, State.QUEUED}
     assert sum(sandbox.counts().accepted.values()) == states.count(State.SENT)
 
+
+# -- what cannot work --------------------------------------------------------------------------------------------------
 
 #: What is set, and what the refusal must name.
 REFUSALS: Final = {
@@ -268,30 +342,9 @@ REFUSALS: Final = {
 
 
 @pytest.mark.parametrize("label", REFUSALS)
-def test_it_refuses_at_once_what_cannot_work(label: str, start: Start) -> None:
+def test_it_refuses_at_once_what_cannot_work(label: str, typed: Typed) -> None:
     environment, named = REFUSALS[label]
-    up = start(environment)
-    assert up.wait() == 1
-    assert named in up.output()
-    assert len(up.output().splitlines()) == 1, "one paragraph, and nothing was started"
-
-
-def test_as_json_each_line_is_an_object(start: Start) -> None:
-    up = start(TRIED, "--json")
-    up.wait_for(f'"line":"ready: {", ".join(ACCOUNTS)} (sandbox)"')
-    assert up.interrupt() == 0
-    told = [json.loads(line) for line in up.output().splitlines()]
-    assert {"up", "sandbox", "textgoto", "receiver", "flower"} <= {one["process"] for one in told}
-
-
-def test_what_a_killed_one_left_behind_is_believed_by_nobody(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its server is gone; a new one would else be taken for one that the environment names."""
-    folder = tmp_path / ".dispatcher"
-    folder.mkdir()
-    (folder / RUNTIME).write_text('{"redis_url": "redis://127.0.0.1:1/0"}')
-    monkeypatch.chdir(tmp_path)
-    assert load().redis_url == "redis://127.0.0.1:1/0"
-    up = start().ready()
-    assert load().redis_url == up.told["redis_url"] != "redis://127.0.0.1:1/0"
+    ended = typed(environment, "up")
+    assert (ended.code, ended.out) == (1, "")
+    assert named in ended.err
+    assert len(ended.err.splitlines()) == 1, "one paragraph, and nothing was started"

@@ -7,41 +7,52 @@ import pytest
 from dispatcher.states import State
 from dispatcher.store import Advance, Call
 from tests.unit.support import Bench, settings
-from workers.history import History, Past, Statement, missing, must_hold, read_statement
+from workers.history import History, Past, Statement, must_hold, read_statement, silent, unaccounted
 
 PAST = Past(claims=100, known=50_000, workers=frozenset({"a", "b"}))
 
-WHOLE = Statement(lost=False, since=10_000, claims=100)
-LOST = Statement(lost=True, since=10_000, claims=120)
+WHOLE = Statement(lost=False, since=10_000, claims=100, mine=0)
+#: Twenty claims were lost; it had won some of these, or all.
+LOST = Statement(lost=True, since=10_000, claims=120, mine=15)
+ALL_MINE = Statement(lost=True, since=10_000, claims=120, mine=20)
+THE_REST = Statement(lost=True, since=10_000, claims=118, mine=5)
 #: Of one that remembers no further back than this.
-SHORT = Statement(lost=True, since=50_001, claims=120)
+SHORT = Statement(lost=True, since=50_001, claims=120, mine=20)
 
 
 @pytest.mark.parametrize(
     ("told", "absent", "held"),
     [
         pytest.param({"a": WHOLE, "b": WHOLE}, set(), False, id="all are there and nothing was lost"),
-        pytest.param({"a": LOST, "b": WHOLE}, set(), False, id="all are there and said what was lost"),
-        pytest.param({"a": WHOLE}, {"b"}, False, id="one is gone, the other knows that nothing was lost"),
-        pytest.param({"a": LOST}, {"b"}, True, id="one is gone, and something was lost"),
+        pytest.param({"a": ALL_MINE, "b": WHOLE}, set(), False, id="all are there, and one says what was lost"),
+        pytest.param({"a": LOST, "b": THE_REST}, set(), False, id="all are there, and each says its part"),
+        pytest.param({"a": LOST, "b": WHOLE}, set(), True, id="claims were lost that are nobody's"),
+        pytest.param({"a": WHOLE}, {"b"}, True, id="one is gone, and nobody knows what it did last"),
+        pytest.param({"a": ALL_MINE}, {"b"}, True, id="one is gone, and something was lost"),
         pytest.param({}, {"a", "b"}, True, id="nobody is left to say"),
         pytest.param({"a": WHOLE, "b": SHORT}, {"b"}, True, id="one remembers too little"),
         pytest.param(
-            {"a": WHOLE, "b": WHOLE, "c": LOST}, set(), False, id="a worker that came in the lost part said all"
+            {"a": WHOLE, "b": WHOLE, "c": ALL_MINE}, set(), False, id="one that came in the lost part said all"
         ),
     ],
 )
 def test_what_may_have_been_sent_is_held_unless_all_who_sent_say_what_they_did(
     told: dict[str, Statement], absent: set[str], *, held: bool
 ) -> None:
-    assert missing(PAST, told) == absent
+    assert silent(PAST, told) == absent
     assert must_hold(PAST, told, fsync=False) is held
+
+
+def test_claims_that_were_lost_are_counted_against_those_who_made_them() -> None:
+    assert unaccounted(PAST, {"a": LOST, "b": WHOLE}) == 5
+    assert unaccounted(PAST, {"a": LOST, "b": THE_REST}) == 0
+    assert unaccounted(PAST, {}) == 0
 
 
 def test_where_claims_were_on_the_disk_first_a_restart_that_nobody_saw_is_no_loss() -> None:
     assert must_hold(PAST, {}, fsync=False)
     assert not must_hold(PAST, {}, fsync=True)
-    assert must_hold(PAST, {"a": LOST}, fsync=True), "lost all the same: a backup was restored"
+    assert must_hold(PAST, {"a": ALL_MINE}, fsync=True), "lost all the same: a backup was restored"
 
 
 def test_where_no_worker_was_there_nothing_is_held() -> None:
@@ -49,7 +60,7 @@ def test_where_no_worker_was_there_nothing_is_held() -> None:
 
 
 def test_a_statement_is_read_as_it_was_written() -> None:
-    for one in (WHOLE, LOST):
+    for one in (WHOLE, LOST, SHORT):
         assert read_statement(one.line()) == one
 
 
@@ -75,7 +86,7 @@ def test_each_claim_that_was_won_raises_the_count(bench: Bench) -> None:
     _, (second, *_) = claim(bench, bench.hold("0002", "0003"), "0002", "0003")
     _, (third, word) = claim(bench, "someone", "0001")
     assert [first, second, third, word] == [1, 3, 3, b"sending"]
-    assert bench.run(bench.calls.pulse()) == (3, bench.clock.ms)
+    assert bench.run(bench.calls.pulse("worker")) == (3, bench.clock.ms)
 
 
 def test_a_claim_that_was_lost_is_asserted_and_what_came_of_it_written(bench: Bench) -> None:
@@ -131,8 +142,8 @@ def test_what_was_out_or_due_is_held_and_what_came_since_is_not(bench: Bench) ->
     bench.clock.advance(10)
     bench.create("new")
 
-    assert bench.run(bench.calls.hold(now + 3_000)) == 3
-    assert bench.run(bench.calls.hold(now + 3_000)) == 0
+    assert bench.run(bench.calls.hold("run", now + 3_000)) == 3
+    assert bench.run(bench.calls.hold("run", now + 3_000)) == 0
     states = {one: bench.state(one) for one in ("out", "code", "soon", "later", "done", "busy", "new")}
     assert states == {
         "out": "unknown", "code": "unknown", "soon": "unknown",
@@ -143,11 +154,28 @@ def test_what_was_out_or_due_is_held_and_what_came_since_is_not(bench: Bench) ->
     assert bench.taken("out") == []
 
 
+def test_once_jobs_are_sent_again_nothing_more_is_held(bench: Bench) -> None:
+    bench.create("0001")
+    bench.run(bench.calls.settle("run", 0))
+    assert bench.run(bench.calls.hold("run", bench.clock.ms)) == 0
+    assert bench.state("0001") == "queued"
+
+
+def test_who_claims_is_known_for_an_hour(bench: Bench) -> None:
+    bench.run(bench.calls.pulse("first"))
+    bench.clock.advance(3500)
+    bench.run(bench.calls.pulse("second"))
+    assert bench.members("d:cw") == {"first", "second"}
+    bench.clock.advance(200)
+    bench.run(bench.calls.pulse("second"))
+    assert bench.members("d:cw") == {"second"}
+
+
 def test_who_settles_a_run_after_another_changes_nothing(bench: Bench) -> None:
     assert bench.run(bench.calls.settle("run 1", 100)) == 1
     assert bench.run(bench.calls.settle("run 1", 300)) == 0
     assert bench.run(bench.calls.settle("run 2", 50)) == 1
-    assert bench.run(bench.calls.pulse())[0] == 100, "claims that somebody remembers are counted on from there"
+    assert bench.run(bench.calls.pulse("worker"))[0] == 100, "claims that somebody remembers are counted on from there"
 
 
 # -- what is remembered ------------------------------------------------------------------------------------------------

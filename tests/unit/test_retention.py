@@ -30,6 +30,7 @@ LASTING = {
     r"d:c": "a count and a moment",
     r"d:er": "one run of the server",
     r"d:fs": "one mark",
+    r"d:cw": "processes that claimed within the last hour, trimmed by each pulse",
     r"d:p": "names of accounts",
     r"d:a": "names of accounts, and what each can do",
     r"d:e": "the events, trimmed by age",
