@@ -18,6 +18,9 @@ from tests import support
 from tests.support import WATCH, Deployment, Server, clean_environment
 from workers.sandbox.client import Sandbox
 
+# Failed assertions of the walk show their values, as those of tests do.
+pytest.register_assert_rewrite("tests.walk")
+
 #: Databases of the session's server; 0 is the shared worker's.
 _DATABASES = itertools.cycle(range(1, 16))
 

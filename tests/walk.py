@@ -612,7 +612,8 @@ class Walk(RuleBasedStateMachine):
             assert sum(counts.values()) == batch.size == len(seen.values.get(f"d:b:{name}:j", []))
             assert counts == self.model.counts(name)
             assert ("o" in stored, "c" in stored) == (batch.open, batch.cancelled)
-            assert (f"d:b:{name}" in seen.lives) == (not self.model.busy(name))
+            for key in (f"d:b:{name}", f"d:b:{name}:j") if batch.size else (f"d:b:{name}",):
+                assert (key in seen.lives) == (not self.model.busy(name))
 
     @invariant()
     def consumers_are_told_every_settled_move_in_order(self) -> None:

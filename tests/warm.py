@@ -88,6 +88,8 @@ def _child(run: Callable[[], object], environment: dict[str, str], folder: str, 
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    # As the log of any other worker has it.
+    multiprocessing.current_process().name = "MainProcess"
     sys.path[:0] = [place for place in environment.get("PYTHONPATH", "").split(os.pathsep) if place]
     output = os.open(log, os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2):

@@ -94,7 +94,7 @@ def test_receipts_are_asked_for(account: str, after: float, numbers: dict[str, s
     }
     assert reason
     requests = four.asked(provider_of(account), "report")
-    assert requests <= 2 * len(numbers), "they are asked for together"
+    assert requests <= 4 * len(numbers), "they are asked for together"
 
 
 def provider_of(account: str) -> str:

@@ -131,7 +131,6 @@ class TestCodesOvertake:
         deployment.sandbox.fault("latency", seconds=0.5, action="SEND_MSISDN")
         batch = dispatcher.send_many([Message(one, f"Hello {one}") for one in phones(4000)])
         until(lambda: batch.counts.get("sent", 0) >= 500, what="a worker that has its hands full")
-        began = time.monotonic()
         assert dispatcher.wait(dispatcher.verify(phone(1)).id).state == State.SENT
-        assert time.monotonic() - began < 2
+        assert batch.counts.get("queued", 0) > 1000, "the campaign is far from its end"
         assert batch.counts.get("queued", 0) > 500

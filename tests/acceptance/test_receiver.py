@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -23,10 +22,9 @@ from tests.acceptance.test_privacy import kept, unpacked
 from tests.acceptance.test_vendors_call import Answer, call, texts
 from tests.commands import Ended
 from tests.support import WATCH, Deployment, Process, Server, Worker, phone, phones, until
+from tests.warm import WarmProcess, module
 from workers.receiver import url
 from workers.sandbox.client import Sandbox
-
-COMMAND: Final = str(Path(sys.executable).parent / "dispatcher")
 
 KEYS: Final = {"secret_key": "canary-Secret-Key-58", "hash_key": "canary-Hash-Key-26"}
 VENDORS: Final = ("clubtexting", "mobtexting", "ringer", "textgoto", "thetexting")
@@ -50,12 +48,8 @@ class House:
     def start(self, *options: str) -> Process:
         """Start the receiver."""
         number = len([*self.folder.glob("receiver*.log")])
-        process = Process(
-            [COMMAND, "receiver", "--port", "0", "--json", *options],
-            self.deployment.environment,
-            self.folder,
-            f"receiver{number}",
-        )
+        command = module(["dispatcher.cli", "receiver", "--port", "0", "--json", *options])
+        process = WarmProcess(command, self.deployment.environment, self.folder, f"receiver{number}")
         self.process = process
         process.wait_for('{"url":')
         line = next(one for one in process.output().splitlines() if one.startswith("{"))

@@ -12,6 +12,7 @@ import pytest
 from dispatcher import Dispatcher, State
 from dispatcher.embedded import free_port
 from tests.support import Deployment, Process, Server, phone, taken_by_number
+from tests.warm import WarmProcess, module
 from workers.sandbox.client import Sandbox
 
 REDIS = {"DISPATCHER_REDIS_URL": "redis://127.0.0.1:1/0"}
@@ -43,14 +44,13 @@ REFUSALS = {
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Process]]:
-    """Start them all at once: each takes a second to load."""
+    """Start them all at once."""
     folder = tmp_path_factory.mktemp("refused")
-    processes = {}
+    processes: dict[str, Process] = {}
     for n, (label, (environment, queues, _)) in enumerate(REFUSALS.items()):
         asked = ["-Q", queues] if queues else []
-        processes[label] = Process(
-            ["-m", "celery", "-A", "workers", "worker", *asked], environment, folder / str(n), label
-        )
+        command = module(["celery", "-A", "workers", "worker", *asked])
+        processes[label] = WarmProcess(command, environment, folder / str(n), label)
     yield processes
     for process in processes.values():
         process.kill()

@@ -197,7 +197,7 @@ def test_the_server_killed_comes_back_with_its_jobs(up: Up, monkeypatch: pytest.
 
         until(answers, 20, "the server")
         assert dispatcher.get(job.id).state == State.QUEUED
-        assert dispatcher.wait(dispatcher.send(phone(2), "Hello", provider="textgoto").id, timeout=60).good
+        assert dispatcher.wait(dispatcher.send(phone(1), "Hello", provider="textgoto").id, timeout=60).good
 
 
 # -- what is stopped, one way or another -------------------------------------------------------------------------------

@@ -258,7 +258,7 @@ class TestRetention:
             store.run(calls.sweep())
             return [key.decode() for key in store.redis.scan_iter(match="d:*", count=1000)]
 
-        kept = {"d:mode", "d:hk", "d:p", "d:e", "d:et", f"d:g:{QUEUE}", f"d:g:{QUEUE}.high"}
+        kept = {"d:mode", "d:hk", "d:p", "d:c", "d:e", "d:et", f"d:g:{QUEUE}", f"d:g:{QUEUE}.high"}
         until(lambda: set(left()) <= kept, 5, "the end")
         assert store.redis.xlen("d:e") == 0
 

@@ -286,7 +286,7 @@ class Passing:
 
     def monotonic(self) -> float:
         self._looks += 1
-        if self._looks > 300:
+        if self._looks > 60:
             raise Enough
         return self._now
 

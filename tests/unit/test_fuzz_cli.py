@@ -44,8 +44,8 @@ from tests.unit.strange import (
 )
 from tests.unit.support import HASH_KEY, OTHER, SECRET_KEY, URL, Clock, leaks, settings
 
-#: What runs until it is stopped, or looks at this machine: each has tests of its own.
-NOT_HERE: Final = {"demo", "up", "worker", "receiver", "sandbox", "doctor", "status"}
+#: What runs until it is stopped, looks at this machine or takes no words: each has tests of its own.
+NOT_HERE: Final = {"demo", "up", "worker", "receiver", "sandbox", "doctor", "status", "init"}
 
 #: What private words may be given as.
 PRIVATE_WORDS: Final = {"to", "number", "text", "template", "code", "sender", "option", "idempotency_key"}

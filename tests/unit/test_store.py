@@ -1,26 +1,19 @@
-"""Every script, on a Redis in memory whose clock moves only when told; and a random walk through all of them."""
+"""Every script, on a Redis in memory whose clock moves only when told; in any order they are in test_store_model."""
 
 from __future__ import annotations
 
-from collections import Counter
-from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck
-from hypothesis import settings as profile
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from dispatcher.errors import ConfigurationError, IdempotencyConflict, InvalidRequest, StoreUnavailable
+from dispatcher.errors import ConfigurationError, IdempotencyConflict, StoreUnavailable
 from dispatcher.states import SETTLED, State
-from dispatcher.store import Advance, call_name
-from tests.unit.support import NUMBER, SECRET_KEY, TEXT, Bench, Clock, leaks, record, running
+from dispatcher.store import Advance
+from tests.unit.support import NUMBER, SECRET_KEY, TEXT, Bench, Clock, leaks, record
 from tests.unit.test_states import TABLE
 
 #: Seconds, as the settings have them unless told otherwise.
@@ -557,6 +550,19 @@ def test_news_counts_by_its_token(bench: Bench, state: str, token: str, news: st
     assert bench.advance("0001", current if token == "current" else stale, news, wait="retry") == becomes
     if becomes in {"", state}:
         assert bench.dump() == before
+
+
+@pytest.mark.parametrize("said_again", [False, True], ids=["as it is", "said again"])
+def test_what_was_taken_back_is_not_brought_to_life_by_what_is_said_again(bench: Bench, said_again: bool) -> None:
+    """Its try may have been taken and it was to be tried again, and then somebody took it back."""
+    token = bench.started("0001")
+    told: dict[str, Any] = {"wait": "retry", "fields": {"i": 1}}
+    assert bench.advance("0001", token, "queued", **told) == "queued"
+    assert bench.advance("0001", "=queued", "cancelled") == "unknown"
+    if said_again:
+        assert bench.advance("0001", token, "queued", **told) == ""
+    assert bench.state("0001") == "unknown"
+    assert bench.events() == [("job.unknown", "0001")]
 
 
 def test_news_of_a_job_that_never_was_is_refused(bench: Bench) -> None:
@@ -1351,334 +1357,3 @@ def test_a_worker_enters_where_the_jobs_are_of_its_kind(clock: Clock, here: bool
     else:
         with pytest.raises(ConfigurationError, match="DISPATCHER_SANDBOX"):
             worker.run(worker.calls.enter())
-
-
-# -- a random walk -----------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Told:
-    """A job as the design says it must be."""
-
-    queue: str
-    batch: str
-    state: str = "queued"
-    #: Where a queued job is: its message is "out", or it is "parked".
-    place: str = "out"
-    useless: int | None = None
-    due: int = 0
-    published: int = 0
-    held: int = 0
-    taker: str = ""
-    taken: int = 0
-    attempts: int = 0
-    token: str = "0"
-    repeat: str = "never"
-    lease: int = 0
-    #: An earlier try of it may have been taken.
-    doubtful: bool = False
-
-
-@dataclass
-class Lot:
-    """A batch as the design says it must be."""
-
-    size: int = 0
-    there: bool = False
-    open: bool = False
-    cancelled: bool = False
-    #: No job of it is busy, none may follow, and a consumer was told.
-    told: bool = False
-    #: How often it settled.
-    settled: int = 0
-
-
-class Walk(RuleBasedStateMachine):
-    """Anything may happen in any order; the state table, the counts and the indexes hold after every step."""
-
-    ids = st.integers(0, 7).map(lambda number: f"{number:04}")
-    queues = st.sampled_from(["textgoto", "textgoto.high", "other"])
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stack = ExitStack()
-        clock = Clock()
-        self.stack.enter_context(running(clock))
-        self.bench = Bench(clock)
-        self.jobs: dict[str, Told] = {}
-        self.batches = {"a": Lot(), "b": Lot()}
-        self.tokens = ["0"]
-
-    def teardown(self) -> None:
-        self.stack.close()
-
-    @property
-    def now(self) -> int:
-        return self.bench.clock.ms
-
-    def leave(self, job: Told, to: str) -> None:
-        """A job leaves its state, and whose hands it was in."""
-        job.state, job.held, job.taker = to, 0, ""
-
-    def end(self, id_: str, to: str) -> None:
-        """A queued job ends; one that may have been taken as that try left it."""
-        job = self.jobs[id_]
-        self.leave(job, "unknown" if job.doubtful else to)
-
-    def wait(self, id_: str, due: int) -> None:
-        """A job came back to the queue, and waits; of a batch that was cancelled meanwhile it is taken back."""
-        job = self.jobs[id_]
-        job.state, job.place, job.due = "queued", "parked", due
-        if job.batch and self.batches[job.batch].cancelled:
-            # Where all had settled before it came back, they settle again.
-            self.batches[job.batch].told &= any(
-                one.state in {"queued", "sending"} and one.batch == job.batch
-                for other, one in self.jobs.items() if other != id_
-            )  # fmt: skip
-            self.end(id_, "cancelled")
-
-    @rule(
-        ids=st.lists(ids, min_size=1, max_size=3),
-        queue=queues,
-        batch=st.sampled_from(["", "a", "b"]),
-        more=st.booleans(),
-        due=st.sampled_from([None, -5, 30, 100]),
-        valid=st.sampled_from([None, 20, 200]),
-    )
-    def create(self, ids: list[str], queue: str, batch: str, *, more: bool, due: int | None, valid: int | None) -> None:
-        moment = None if due is None else self.now + due * 1000
-        provider, high = queue.removesuffix(".high"), queue.endswith(".high")
-        fields: dict[str, Any] = {"due": moment, "valid_for": valid and valid * 1000}
-        lot = self.batches.get(batch, Lot())
-        if lot.cancelled:
-            with pytest.raises(InvalidRequest, match="was cancelled"):
-                self.bench.create(*ids, provider=provider, high=high, batch=batch, more=more, **fields)
-            return
-        assert self.bench.create(*ids, provider=provider, high=high, batch=batch, more=more, **fields).ids == ids
-        fresh = {*ids} - {*self.jobs}
-        lot.size, lot.open, lot.there = lot.size + len(fresh), more, lot.there or more or bool(fresh)
-        for id_ in ids:
-            if id_ in self.jobs:
-                continue
-            later = moment is not None and moment > self.now
-            self.jobs[id_] = Told(
-                queue, batch, place="parked" if later else "out", due=moment or 0, published=self.now,
-                useless=valid and max(moment or 0, self.now) + valid * 1000,
-            )  # fmt: skip
-
-    @rule(ids=st.lists(ids, min_size=1, max_size=4, unique=True), alone=st.booleans())
-    def take(self, ids: list[str], alone: bool) -> None:
-        token = call_name()
-        self.tokens.append(token)
-        answer = self.bench.take(*ids, token=token, alone=alone)
-        taken, suspects, idle = [], [], []
-        for id_ in ids:
-            job = self.jobs.get(id_)
-            if job is None:
-                idle.append((id_, "gone"))
-            elif job.state != "queued" or job.place != "out" or job.held > self.now:
-                idle.append((id_, job.state))
-            elif job.taken and not alone:
-                suspects.append(id_)
-            elif job.taken > 1:
-                self.end(id_, "failed")
-                idle.append((id_, job.state))
-            else:
-                job.taken, job.held, job.taker = job.taken + 1, self.now + LEASE * 1000, token
-                taken.append(id_)
-        assert [one[0].decode() for one in answer.records] == taken
-        assert (answer.suspects, answer.idle) == (suspects, idle)
-
-    @precondition(lambda self: self.jobs)
-    @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
-        token = data.draw(st.sampled_from(self.tokens))
-        mine = [id_ for id_, job in self.jobs.items() if job.state == "queued" and job.taker == token]
-        assert self.bench.run(self.bench.calls.release(token, list(self.jobs))) == mine
-        for id_ in mine:
-            self.jobs[id_].taken, self.jobs[id_].held, self.jobs[id_].taker = 0, 0, ""
-
-    @rule(
-        ids=st.lists(ids, min_size=1, max_size=4, unique=True),
-        repeat=st.sampled_from(["never", "once", "always"]),
-        data=st.data(),
-    )
-    def claim(self, ids: list[str], repeat: str, data: st.DataObject) -> None:
-        token = data.draw(st.sampled_from(self.tokens[-3:]))
-        states = self.bench.run(self.bench.calls.claim(token, [(id_, repeat, {}) for id_ in ids]))
-        for id_, state in zip(ids, states, strict=True):
-            job = self.jobs.get(id_)
-            if job is None:
-                assert state == "gone"
-            elif job.state == "sending" and job.token == token:
-                assert state is None
-            elif job.state != "queued" or job.taker != token:
-                assert state == job.state
-            elif job.useless is not None and job.useless <= self.now:
-                self.end(id_, "expired")
-                assert state == job.state
-            else:
-                assert state is None
-                job.state, job.token, job.repeat, job.attempts = "sending", token, repeat, job.attempts + 1
-                job.lease, job.taken, job.held, job.taker = self.now + LEASE * 1000, 0, 0, ""
-
-    @precondition(lambda self: self.jobs)
-    @rule(
-        data=st.data(),
-        to=st.sampled_from(["sent", "completed", "failed", "unknown", "queued"]),
-        current=st.booleans(),
-        delay=st.sampled_from([0, 5]),
-    )
-    def answer(self, data: st.DataObject, to: str, current: bool, delay: int) -> None:
-        id_ = data.draw(st.sampled_from(sorted(self.jobs)))
-        job = self.jobs[id_]
-        token = job.token if current else data.draw(st.sampled_from(self.tokens))
-        asked, ours, good = to, token == job.token != "0", to in {"sent", "completed"}
-        heard = job.state in {"sending", "unknown"} if ours else good and job.state == "unknown"
-        heard = heard or (good and job.state == "queued")
-        if job.doubtful and to == "failed":
-            to = "unknown"
-        moved = to if heard and to in TABLE[job.state] else ""
-        told = to if ours and job.state == asked else moved
-        answered = self.bench.advance(id_, token, asked, wait="retry", delay=delay)
-        if moved:
-            self.leave(job, to)
-        if moved == "queued":
-            self.wait(id_, self.now + delay * 1000)
-
-        assert answered == (job.state if moved else told)
-
-    @rule(batch=st.sampled_from(["a", "b"]), cancelled=st.booleans())
-    def close(self, batch: str, cancelled: bool) -> None:
-        lot = self.batches[batch]
-        size = self.bench.run(self.bench.calls.close(batch, cancelled=cancelled))
-        assert size == (lot.size if lot.there else None)
-        if lot.there:
-            lot.open, lot.cancelled = False, lot.cancelled or cancelled
-
-    @precondition(lambda self: self.jobs)
-    @rule(data=st.data(), to=st.sampled_from(["cancelled", "queued"]))
-    def cancel_or_park(self, data: st.DataObject, to: str) -> None:
-        id_ = data.draw(st.sampled_from(sorted(self.jobs)))
-        job = self.jobs[id_]
-        answer = self.bench.advance(id_, "=queued", to, wait="limit", delay=7)
-        if job.state != "queued":
-            assert answer == ""
-        elif to == "queued":
-            assert answer == "queued"
-            job.place, job.due, job.taken = "parked", self.now + 7000, 0
-            self.leave(job, "queued")
-        else:
-            self.end(id_, "cancelled")
-            assert answer == job.state
-
-    @rule(queue=queues)
-    def due(self, queue: str) -> None:
-        ready = {
-            id_ for id_, job in self.jobs.items()
-            if (job.state, job.place, job.queue) == ("queued", "parked", queue) and job.due <= self.now
-        }  # fmt: skip
-        assert set(self.bench.due(queue)) == ready
-        for id_ in ready:
-            self.jobs[id_].place, self.jobs[id_].published = "out", self.now
-
-    @rule(queue=queues, empty=st.booleans())
-    def lost(self, queue: str, empty: bool) -> None:
-        may_be = {
-            id_ for id_, job in self.jobs.items()
-            if (job.state, job.place, job.queue) == ("queued", "out", queue)
-            and job.published <= self.now - LOST_AFTER * 1000 and job.held <= self.now
-        }  # fmt: skip
-        found = set(self.bench.lost(queue, empty=empty))
-        assert found == may_be if empty else found <= may_be
-        for id_ in found:
-            self.jobs[id_].published = self.now
-
-    @rule()
-    def sweep(self) -> None:
-        dead = [id_ for id_, job in self.jobs.items() if job.state == "sending" and job.lease <= self.now]
-        ended, expired = self.bench.sweep()
-        for id_ in dead:
-            job = self.jobs[id_]
-            again = job.repeat == "always" or (job.repeat == "once" and job.attempts <= 1)
-            self.leave(job, "queued" if again else "unknown")
-            job.doubtful = job.doubtful or again
-            if again:
-                self.wait(id_, self.now)
-        useless = [
-            id_ for id_, job in self.jobs.items()
-            if job.state == "queued" and job.useless is not None and job.useless <= self.now
-        ]  # fmt: skip
-        for id_ in useless:
-            self.end(id_, "expired")
-        assert (ended, expired) == (len(dead), len(useless))
-
-    @rule(seconds=st.sampled_from([0.001, 1, 25, LEASE, 2 * LEASE]))
-    def sleep(self, seconds: float) -> None:
-        self.bench.clock.advance(seconds)
-
-    @invariant()
-    def every_job_is_where_it_should_be(self) -> None:
-        states = {id_: self.bench.state(id_) for id_ in self.jobs}
-        assert states == {id_: job.state for id_, job in self.jobs.items()}
-        for id_, job in self.jobs.items():
-            assert (self.bench.ttl(f"d:j:{id_}") is not None) == (job.state in SETTLED)
-            line, *_ = reversed(self.bench.raw(id_)["h"].split("\n"))
-            assert line.split(" ")[1] == job.state, "the history ends with the state"
-
-    @invariant()
-    def every_job_is_in_one_state_index_and_no_other(self) -> None:
-        indexed = Counter(
-            (id_, key.rpartition(":")[2])
-            for key in self.bench.names() if key.startswith("d:i:") for id_ in self.bench.members(key)
-        )  # fmt: skip
-        assert indexed == Counter({(id_, job.state): 1 for id_, job in self.jobs.items()})
-
-    @invariant()
-    def every_queued_job_is_in_one_list_and_every_other_in_none(self) -> None:
-        for queue in ("textgoto", "textgoto.high", "other"):
-            mine = {id_: job for id_, job in self.jobs.items() if job.queue == queue and job.state == "queued"}
-            assert self.bench.members(f"d:o:{queue}") == {id_ for id_, job in mine.items() if job.place == "out"}
-            assert self.bench.members(f"d:w:{queue}") == {id_ for id_, job in mine.items() if job.place == "parked"}
-        assert self.bench.members("d:l") == {id_ for id_, job in self.jobs.items() if job.state == "sending"}
-        mortal = {id_ for id_, job in self.jobs.items() if job.state == "queued" and job.useless is not None}
-        assert self.bench.members("d:x") == mortal
-
-    @invariant()
-    def the_counts_of_every_batch_add_up(self) -> None:
-        for batch, lot in self.batches.items():
-            assert sum(self.bench.counts(batch).values()) == lot.size
-            assert self.bench.counts(batch) == self.states(batch)
-            assert self.bench.redis.llen(f"d:b:{batch}:j") == lot.size
-
-    def states(self, batch: str) -> Counter[str]:
-        return Counter(job.state for job in self.jobs.values() if job.batch == batch)
-
-    @invariant()
-    def each_settling_of_a_batch_is_told_once_with_its_counts(self) -> None:
-        events = [fields for _, fields in self.bench.redis.xrange("d:e") if fields[b"t"] == b"batch.settled"]
-        for batch, lot in self.batches.items():
-            told = [fields[b"b"].decode() for fields in events if fields[b"i"] == batch.encode()]
-            if self.busy(batch):
-                lot.told = False
-            elif lot.there and not lot.open and not lot.told:
-                lot.told, lot.settled = True, lot.settled + 1
-                counts = [f"{state} {jobs}" for state, jobs in self.states(batch).items()]
-                assert sorted(told[-1].split(",")) == sorted(counts or [""])
-            assert len(told) == lot.settled
-
-    def busy(self, batch: str) -> bool:
-        return bool(self.states(batch) & Counter(queued=1, sending=1))
-
-    @invariant()
-    def a_batch_has_a_lifetime_exactly_while_none_of_its_jobs_is_busy(self) -> None:
-        for batch, lot in self.batches.items():
-            if lot.there:
-                assert (self.bench.ttl(f"d:b:{batch}") is not None) == (not self.busy(batch))
-            if lot.size:
-                assert self.bench.ttl(f"d:b:{batch}:j") == self.bench.ttl(f"d:b:{batch}")
-
-
-def test_whatever_happens_in_whatever_order_the_counts_and_indexes_hold() -> None:
-    walk = profile(max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
-    run_state_machine_as_test(Walk, settings=walk)
