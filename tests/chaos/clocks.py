@@ -92,9 +92,13 @@ def clocks_wrong(lab: Lab, texts: int) -> None:
 
 
 def _worker(lab: Lab, name: str) -> Worker:
-    lab.deployment.beside |= _wrong(lab, name)
+    """Start one in an interpreter of its own: only that reads what makes its clock wrong."""
     lab.inject(f"worker an hour {name}")
-    return lab.start_worker(connections="20", providers__textgoto__group_size="1")
+    few = {"DISPATCHER_CONNECTIONS": "20", "DISPATCHER_PROVIDERS__TEXTGOTO__GROUP_SIZE": "1"}
+    command = ["-m", "celery", "-A", "workers", "worker", "-Q", "textgoto", "-l", "INFO", "-n", f"{name}@%h"]
+    one = Worker(command, {**lab.deployment.environment, **few, **_wrong(lab, name)}, lab.folder, f"worker-{name}")
+    lab._open.callback(one.kill)
+    return one
 
 
 def _began(worker: Worker) -> float:
