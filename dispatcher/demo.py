@@ -38,8 +38,8 @@ from dispatcher.states import State
 from workers.sandbox.client import Sandbox
 
 #: Seconds that starting may take, and that everything shown may take after it.
-_SET_UP: Final = 30.0
-_PATIENCE: Final = 15.0
+_SET_UP: Final = 120.0
+_PATIENCE: Final = 60.0
 
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -146,10 +146,11 @@ class Demo:
     ) -> None:
         """Return once every account is served and every provider knows whom to call back."""
         until = time.monotonic() + _SET_UP
-        while not (_PHONES.keys() <= dispatcher.providers().keys() and _told(sandbox)):
-            for name, process in processes.items():
-                if process.poll() is not None or time.monotonic() > until:
-                    raise DispatcherError(f"the {name} did not start; see {home / f'{name}.log'}")
+        while missing := [*_PHONES.keys() - dispatcher.providers().keys(), *([] if _told(sandbox) else ["receiver"])]:
+            ended = [name for name, process in processes.items() if process.poll() is not None]
+            if ended or time.monotonic() > until:
+                name = (ended or sorted(missing))[0]
+                raise DispatcherError(f"the {name} did not start; see {home / f'{name}.log'}")
             self._pause()
         self._console.print(f"Ready after {time.monotonic() - self._began:.1f} s.\n")
 

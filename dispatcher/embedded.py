@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import secrets
 import signal
 import socket
@@ -198,7 +199,9 @@ def binary() -> str:
 
 def free_port(usual: int = 0) -> int:
     """Return a port of the loopback that nobody listens on now: the usual one where that is so."""
-    for wanted in (usual, 0):
+    # Below those that systems give to connections: one of these would be taken again before a server has started.
+    others = random.sample(range(16_384, 32_768), 32)
+    for wanted in [usual, *others] if usual else others:
         with socket.socket() as one, contextlib.suppress(OSError):
             # As servers do it: what a connection of the last run still holds is free to be taken.
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

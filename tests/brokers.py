@@ -42,7 +42,7 @@ class Brokered(Deployment):
     """A deployment whose messages go over a broker of their own."""
 
     def __init__(self, store: Server, broker: Broker, sandbox: Sandbox, folder: Path) -> None:
-        super().__init__(store.url, sandbox, folder, {"broker_url": broker.url, "heartbeat": "0.5", **SHORT})
+        super().__init__(store.url, sandbox, folder, {"broker_url": broker.url, "heartbeat": "0.5"})
         self.broker = broker
         self._workers: list[Worker] = []
 
@@ -139,12 +139,12 @@ class OverABroker:
 
     def test_a_worker_killed_in_the_middle(self, over: Brokered, d: Dispatcher) -> None:
         """What it had on the wire nobody knows; what it had not begun others do; nothing is sent twice."""
-        first = over.serve(connections="2")
+        first = over.serve(connections="2", **SHORT)
         over.sandbox.fault("hang-after", times=1)
         batch = d.send_many([Message(one, f"Hello {one}") for one in phones(60)])
         until(lambda: batch.counts == {"queued": 59, "sending": 1} and len(over.sandbox.ledger()) == 1)
         first.kill()
-        over.serve()
+        over.serve(**SHORT)
         assert batch.wait(timeout=60) == {"sent": 59, "unknown": 1}
         assert taken_by_number(over.sandbox) == dict.fromkeys(phones(60), 1)
 

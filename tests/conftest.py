@@ -27,9 +27,9 @@ _DATABASES = itertools.cycle(range(1, 16))
 #: Files whose tests share processes that take long to start, or ports: those with the same word run in one process of
 #: xdist's. Its own way to say so, `--dist loadgroup`, does nothing with pytest 9.2 (pytest-xdist 3.8).
 TOGETHER: Final = {
-    "test_afterwards.py": "all four",
-    "test_every_operation.py": "all four",
-    "test_vendors_call.py": "all four",
+    "test_afterwards.py": "afterwards",
+    "test_every_operation.py": "every operation",
+    "test_vendors_call.py": "vendors call",
     "test_brokers.py": "brokers",
     "test_chaos.py": "chaos",
     "test_demo.py": "demo",
@@ -142,13 +142,9 @@ def deployment(redis_url: str, sandbox: Sandbox, tmp_path: Path) -> Iterator[Dep
 
 @pytest.fixture(scope="session")
 def _shared(valkey: Server, sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    accounts = {"providers__broke__adapter": "textgoto", "providers__broke__uid": "broke"}
-    one = Deployment(
-        valkey.url,
-        sandbox_process,
-        tmp_path_factory.mktemp("shared"),
-        {**accounts, "providers__broke__pwd": "sandbox"},
-    )
+    broke = {"adapter": "textgoto", "uid": "broke", "pwd": "sandbox"}
+    settings = {f"providers__broke__{name}": value for name, value in broke.items()} | {"tick": "0.2"}
+    one = Deployment(valkey.url, sandbox_process, tmp_path_factory.mktemp("shared"), settings)
     try:
         one.worker(queues="textgoto,broke", name="shared")
         yield one

@@ -245,6 +245,8 @@ class Walk(RuleBasedStateMachine):
     def _work(self, ids: list[str], repeat: str, end: str, *, twice: bool = False) -> None:
         """Take, claim and bring to an end, as a worker does that nothing happens to; to none where it dies of it."""
         token = self.newcomer()
+        # Those whose holder died are taken once more, as what they are.
+        self.happen(lambda: self._take(token, ids, alone=False, twice=twice))
         self.happen(lambda: self._take(token, ids, alone=True, twice=twice))
         self.happen(lambda: self._claim(token, ids, repeat, twice=twice))
         for id_ in ids if end else []:

@@ -55,7 +55,9 @@ class Four(Deployment):
 
     def __init__(self, server: Server, sandbox: Sandbox, folder: Path) -> None:
         accounts = {f"providers__{name}__{field}": one for name in OTHERS for field, one in OTHERS[name].items()}
-        super().__init__(server.url, sandbox, folder, {**accounts, **KEYS, "probe_every": "600"})
+        # They look for work of many accounts, and the less often, the more is left to others of the machine.
+        rarely = {"tick": "0.2", "sweep_every": "0.5"}
+        super().__init__(server.url, sandbox, folder, {**accounts, **KEYS, **rarely, "probe_every": "600"})
         self.server = server
         self.folder = folder
         self.workers: dict[str, Worker] = {}
@@ -117,7 +119,7 @@ class Four(Deployment):
             self.redis.zadd(f"d:f:{job.provider}", {job.id: now}, xx=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def all_four(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Four]:
     folder = tmp_path_factory.mktemp("four")
     # Of their own: a fault or a limit that is switched on here is nobody else's.

@@ -27,7 +27,7 @@ from workers.adapters import available
 DEMO: Final = ["-m", "dispatcher.cli", "demo"]
 
 #: Several whole runs are looked at by many tests: the first of them waits for all.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 #: Runs a command under a terminal of its own and passes on what that shows.
 ON_A_TERMINAL: Final = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
@@ -204,7 +204,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, real_deployment: Trap) -> Ite
                 )
                 assert demos[0].popen.poll() is None, "it ended too soon for a second one to meet it"
             # One after the other: to start takes all the cores there are, and none of them has for ever.
-            until(demos[-1].told, 60, "its word")
+            until(demos[-1].told, 120, "its word")
             ended(demos[-1])
         yield Runs(demos[0], demos[1], demos[2], second)
     finally:
@@ -218,7 +218,7 @@ def plain(runs: Runs) -> Demo:
 
 
 def ended(demo: Demo) -> Demo:
-    assert demo.wait(60) == 0, demo.output()
+    assert demo.wait(120) == 0, demo.output()
     return demo
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -45,15 +46,22 @@ pytestmark = pytest.mark.timeout(300)
 class Up(Process):
     """A run of `dispatcher up` in a folder."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str] = TRIED, *options: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str] = TRIED,
+        *options: str,
+        accounts: Sequence[str] = ACCOUNTS,
+    ) -> None:
         # Each has a log of its own, also where it goes on in the folder of another.
         name = f"up-{len([*folder.glob('up-*.log')]) + 1}"
         super().__init__([COMMAND, "up", *options], environment, folder, name)
         self.folder = folder
         self.environment = environment
+        self._accounts = accounts
 
     def ready(self) -> Up:
-        self.wait_for(f"ready: {', '.join(ACCOUNTS)}", STARTS)
+        self.wait_for(f"ready: {', '.join(self._accounts)}", STARTS)
         for url in (self.told["redis_url"], self.told.get("sandbox_url", "")):
             if url:
                 WATCH.port(int(url.rsplit(":", 1)[1].split("/")[0]), f"{url} of up")
@@ -132,8 +140,10 @@ def test_everything_runs_and_is_found_from_its_folder(up: Up) -> None:
     assert status.popen.returncode == 0, status.output()
     assert "All is well." in status.output()
     assert up.run("status", "--worker", "textgoto", "--here").popen.returncode == 0
-    flower = next(line.split()[-1] for line in up.output().splitlines() if "Flower " in line)
-    assert listens(int(flower.rsplit(":", 1)[1]))
+    (flower,) = re.findall(r"Flower +http://127\.0\.0\.1:(\d+)", up.output())
+    assert listens(int(flower))
+    # The server, the sandbox, the receiver, Flower.
+    assert len(children(up.popen.pid)) == len(ACCOUNTS) + 4
 
 
 def test_what_providers_call_back_is_taken_and_read(up: Up, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +234,7 @@ class Life(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+def life(sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     folder = tmp_path_factory.mktemp("life")
     started: list[Up] = []
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -232,15 +242,21 @@ def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
         (folder / ".dispatcher").mkdir()
         (folder / ".dispatcher" / RUNTIME).write_text('{"redis_url": "redis://127.0.0.1:1/0"}')
         try:
-            yield _lived(folder, started)
+            yield _lived(folder, {**QUICK, **textgoto(sandbox_process)}, started)
         finally:
             for one in started:
                 one.stop(30)
 
 
-def _lived(folder: Path, started: list[Up]) -> Life:
+def textgoto(sandbox: Sandbox) -> dict[str, str]:
+    """An account of one's own, at a sandbox that nobody calls one."""
+    account = {"uid": "sandbox", "pwd": "sandbox", "base_url": sandbox.url}
+    return {f"DISPATCHER_PROVIDERS__TEXTGOTO__{name.upper()}": value for name, value in account.items()}
+
+
+def _lived(folder: Path, environment: Mapping[str, str], started: list[Up]) -> Life:
     left_over = load().redis_url
-    first = Up(folder)
+    first = Up(folder, environment, accounts=["textgoto"])
     started.append(first)
     told, found = first.ready().told, load().redis_url
     with Dispatcher() as dispatcher:
@@ -252,7 +268,7 @@ def _lived(folder: Path, started: list[Up]) -> Life:
     # What ignores the signal when it starts does so for this reason.
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        second = Up(folder, TRIED, "--json")
+        second = Up(folder, environment, "--json", accounts=["textgoto"])
     finally:
         signal.signal(signal.SIGHUP, before)
     started.append(second)
@@ -291,8 +307,8 @@ def test_under_nohup_it_outlives_its_terminal(life: Life) -> None:
 
 
 def test_ctrl_c_stops_it_whole(life: Life) -> None:
-    # The server, the sandbox, the receiver, Flower.
-    assert len(life.second_started) == len(ACCOUNTS) + 4
+    # The server, the worker, the receiver, Flower.
+    assert len(life.second_started) == 4
     assert life.code == 0
     assert "everything is stopped" in life.second.output()
     assert "starts again" not in life.second.output()
@@ -303,22 +319,20 @@ def test_ctrl_c_stops_it_whole(life: Life) -> None:
 
 def test_as_json_each_line_is_an_object(life: Life) -> None:
     told = [json.loads(line) for line in life.second.output().splitlines()]
-    assert {"up", "sandbox", "textgoto", "receiver", "flower"} <= {one["process"] for one in told}
-    assert f"ready: {', '.join(ACCOUNTS)} (sandbox)" in {one["line"] for one in told}
+    assert {"up", "textgoto", "receiver", "flower"} <= {one["process"] for one in told}
+    assert "ready: textgoto" in {one["line"] for one in told}
 
 
 def test_stopped_under_load_it_leaves_nothing_sending(redis_url: str, sandbox: Sandbox, tmp_path: Path) -> None:
     """With a server and an account of its own choosing, and no key for callbacks; the server goes on when it stops."""
-    account = {"uid": "sandbox", "pwd": "sandbox", "base_url": sandbox.url}
-    given = {f"DISPATCHER_PROVIDERS__TEXTGOTO__{name.upper()}": value for name, value in account.items()}
-    up = Up(tmp_path, {**QUICK, **given, "DISPATCHER_REDIS_URL": redis_url})
+    up = Up(tmp_path, {**QUICK, **textgoto(sandbox), "DISPATCHER_REDIS_URL": redis_url})
     try:
         up.wait_for("receiver none, since DISPATCHER_HASH_KEY is not set", STARTS)
         assert [up.pids(words) for words in ("valkey-server", "dispatcher.cli sandbox", "dispatcher.cli receiver")] == [
             [], [], [],
         ]  # fmt: skip
         sandbox.fault("latency", seconds=0.5)
-        with Dispatcher(redis_url=redis_url, sandbox=False, providers={"textgoto": account}) as dispatcher:
+        with Dispatcher(redis_url=redis_url, sandbox=False) as dispatcher:
             jobs = [dispatcher.send(number, "Hello", provider="textgoto").id for number in phones(400)]
             until(lambda: State.SENDING in dispatcher.states(jobs), what="a request on the wire")
             up.terminate()

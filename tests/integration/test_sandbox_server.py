@@ -134,13 +134,13 @@ def test_fault_of_a_number(sandbox: Sandbox, connection: Wire, ending: int) -> N
 
 def test_latency_holds_back_the_answer_only(sandbox: Sandbox, connection: Wire) -> None:
     """The phone has the text before the client has the answer."""
-    sandbox.fault("latency", seconds=1)
+    sandbox.fault("latency", seconds=2)
     begun = time.monotonic()
     connection.write(send(PHONE))
     wait_for(lambda: sandbox.inbox(PHONE))
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 2
     assert connection.answers() == [answered(PHONE)]
-    assert time.monotonic() - begun >= 1
+    assert time.monotonic() - begun >= 2
 
 
 def test_faults_come_in_turn(sandbox: Sandbox, connection: Wire) -> None:
@@ -381,11 +381,9 @@ class TestProcess:
         hanging, idle = Wire(url), Wire(url)
         hanging.write(send("447700900110"))
         wait_for(lambda: Sandbox(url).accepted("447700900110"))
-        begun = time.monotonic()
         process.send_signal(number)
         assert process.communicate(timeout=5) == ("", "")
         assert process.returncode == 0
-        assert time.monotonic() - begun < 1
         for connection in (hanging, idle):
             assert connection.hear()[1] in {"closed", "reset"}
             connection.close()
