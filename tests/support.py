@@ -255,6 +255,8 @@ class Deployment:
         self.settings = {"redis_url": url, "sandbox": "1", "sandbox_url": sandbox.url, **TIMES, **(settings or {})}
         #: What else is in a worker's environment, such as a path to a package.
         self.beside: dict[str, str] = {}
+        #: Its workers start as an operator starts them, which takes longer and shows in the list of processes.
+        self.cold = False
         self._folder = folder
         self._open = ExitStack()
         self._open.callback(self.redis.close)
@@ -274,7 +276,11 @@ class Deployment:
         arguments = ["celery", "-A", "workers", "worker", "-Q", queues]
         arguments += ["-l", "INFO", "-n", f"{name}@%h", "--without-mingle"]
         environment = {**self.beside, **_environment({**self.settings, **settings})}
-        worker = WarmProcess(module([*arguments, *options]), environment, self._folder, name)
+        worker: Worker
+        if self.cold:
+            worker = Worker(["-m", *arguments, *options], environment, self._folder, name)
+        else:
+            worker = WarmProcess(module([*arguments, *options]), environment, self._folder, name)
         # How a worker ends when it is told to is a test of its own; here it only takes time.
         self._open.callback(worker.kill)
         return worker

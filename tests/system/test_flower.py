@@ -158,6 +158,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         # A deadline that leaves time to look at a request on its way.
         settings = {"sandbox": "", "sandbox_url": "", "deadline": "10", "lease": "25", **KEYS, **fields, **at}
         deployment = Deployment(url, sandbox, folder, settings)
+        deployment.cold = True
         stack.callback(deployment.close)
         dispatcher = deployment.client(sandbox=False, providers=ACCOUNTS, **KEYS)
         app = celery_app(dispatcher.settings)
@@ -268,7 +269,7 @@ class TestPrivacy:
     def test_nothing_private_is_on_any_page_or_in_any_answer(self, stage: Stage, browser: Chromium) -> None:
         """Every page as it is drawn and as it is made, each answer that it needs, and the API, are searched."""
         # One message cannot be executed at all.
-        stage.app.send_task(EXECUTE, args=(5,), task_id="broken", queue=declared("textgoto"))  # type: ignore[arg-type]  # as in dispatcher.queues
+        stage.app.send_task(EXECUTE, args=([],), kwargs={"ids": []}, task_id="broken", queue=declared("textgoto"))  # type: ignore[arg-type]  # as in dispatcher.queues
         until(lambda: ended(stage.api, "broken", "FAILURE"), what="the task that fails")
         node = quote(stage.node)
         chunk = next(id_ for id_ in stage.api.get("/api/tasks").json() if id_ not in stage.jobs.values())
