@@ -15,7 +15,8 @@ from msgspec import UNSET, UnsetType
 from workers.sandbox.callbacks import Times, Told
 from workers.sandbox.control import PREFIX, Inbound
 from workers.sandbox.faults import Switch
-from workers.sandbox.limits import Setting
+from workers.sandbox.limits import Setting, Window
+from workers.sandbox.limits import Told as Limits
 from workers.sandbox.world import Message, Row
 
 T = TypeVar("T")
@@ -94,10 +95,23 @@ class Sandbox:
         provider: str = "",
         at_once: int | UnsetType | None = UNSET,
         gets_a_minute: int | UnsetType | None = UNSET,
+        late: float | UnsetType = UNSET,
+        windows: list[Window] | UnsetType = UNSET,
     ) -> None:
         """Enforce limits or don't, and set those of `provider`, None for any number; the rest stays as it is."""
-        setting = Setting(enforced=enforced, provider=provider, at_once=at_once, gets_a_minute=gets_a_minute)
+        setting = Setting(
+            enforced=enforced,
+            provider=provider,
+            at_once=at_once,
+            gets_a_minute=gets_a_minute,
+            late=late,
+            windows=windows,
+        )
         self._ask("POST", "limits", dict[str, bool], msgspec.json.encode(setting))
+
+    def limited(self) -> Limits:
+        """Return the limits as they are, and what their windows have seen."""
+        return self._ask("GET", "limits", Limits)
 
     def callbacks(self, addresses: Mapping[str, str]) -> None:
         """Say where each provider calls with receipts and texts; an empty address for nowhere."""

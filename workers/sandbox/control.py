@@ -8,8 +8,8 @@
 | GET `/_sandbox/counts` | `{"requests": {"textgoto": {"SEND_MSISDN": 3}}, "accepted": {"447700900123": 1}, ...}` |
 | POST `/_sandbox/faults` | switch one on: `{"fault", "provider", "action", "times", "seconds"}` |
 | DELETE `/_sandbox/faults` | switch all off |
-| GET `/_sandbox/limits` | `{"enforced": true, "providers": {"mobtexting": {"gets_a_minute": 1000, ...}, ...}}` |
-| POST `/_sandbox/limits` | change them: `{"enforced", "provider", "at_once", "gets_a_minute"}` |
+| GET `/_sandbox/limits` | `{"enforced": true, "providers": {"mobtexting": {...}, ...}, "counted": [...]}` |
+| POST `/_sandbox/limits` | change them: `{"enforced", "provider", "at_once", "gets_a_minute", "late", "windows"}` |
 | GET `/_sandbox/callbacks` | `{"mobtexting": {"url": "http://...", "waiting": 0, "taken": 1, "dropped": 0}}` |
 | POST `/_sandbox/callbacks` | where providers call: `{"mobtexting": "http://127.0.0.1:8470/"}`; `""` for nowhere |
 | GET, POST `/_sandbox/times` | when they do, in seconds: `{"after", "late", "retry_every", "retries"}` |
@@ -25,6 +25,12 @@ for. `refuse` takes `seconds` only (1 if not said): nothing listens meanwhile, s
 is. A phone's text needs no `account` (it is the provider's first, then) and no `to` (the account's first number,
 or else keyword, or else whoever texted that phone last). What can't be done is answered `{"error": "..."}` with
 status 400, 404 or 405.
+
+A window is `{"counts": "send", "most": 1000, "seconds": 60, "fixed": false}`: `counts` is `all`, a verb in lower
+case, or a kind of the ledger's rows, one for each number; without `most` it counts only, and `fixed` windows begin
+when the clock is a multiple of `seconds`, others anywhere. `counted` has for each account and window `taken`,
+`refused`, and the most that were seen in any window of either sort (`sliding`, `fixed`). A request takes up to `late`
+seconds, each another time, until it arrives: before that it is not counted, nor in the ledger.
 """
 
 from __future__ import annotations
@@ -39,7 +45,8 @@ import msgspec
 from workers.sandbox.base import Answer, Provider, Request, Texted
 from workers.sandbox.callbacks import Callbacks, Times, Told
 from workers.sandbox.faults import FAULTS, REFUSE, Switch, Switchboard
-from workers.sandbox.limits import Limiter, Setting
+from workers.sandbox.limits import Limiter, Setting, Window
+from workers.sandbox.limits import Told as Limits
 from workers.sandbox.world import Account, Message, Row, World
 
 PREFIX = "/_sandbox/"
@@ -47,6 +54,8 @@ PREFIX = "/_sandbox/"
 PAGE = 10_000
 #: Seconds that `refuse` lasts at most: nothing can end it earlier.
 LONGEST_REFUSAL = 600
+#: Seconds that a request is late at most.
+LATEST = 60
 
 _PHONE = re.compile(r"[1-9][0-9]{6,14}")
 
@@ -161,17 +170,22 @@ class Control:
         self._world.reset()
         return {"ok": True}
 
-    def _limits(self, _request: Request, _argument: str) -> dict[str, Any]:
+    def _limits(self, _request: Request, _argument: str) -> Limits:
         return self._limiter.told()
 
     def _change_limits(self, request: Request, _argument: str) -> dict[str, Any]:
         setting = msgspec.json.decode(request.body, type=Setting)
         limits = {"at_once": setting.at_once, "gets_a_minute": setting.gets_a_minute}
-        for name, limit in limits.items():
+        more = {"late": setting.late, "windows": setting.windows}
+        for name, limit in (limits | more).items():
             if limit is not msgspec.UNSET and not setting.provider:
                 raise ValueError(f"provider: whose {name} it is")
             if isinstance(limit, int) and limit < 1:
                 raise ValueError(f"{name}: at least 1; null for any number")
+        if isinstance(setting.late, float) and not 0 <= setting.late <= LATEST:
+            raise ValueError(f"late: from 0 to {LATEST} seconds")
+        for window in setting.windows or ():
+            _check_window(window)
         if setting.provider:
             self._played(setting.provider)
         self._limiter.change(setting)
@@ -215,6 +229,14 @@ class Control:
         if name not in self._providers:
             raise ValueError(f"provider: {name!r} is none of {', '.join(self._providers)}")
         return self._providers[name]
+
+
+def _check_window(window: Window) -> None:
+    """Raise `ValueError` for one that would count nothing."""
+    if not window.counts:
+        raise ValueError('windows: counts is "all", a verb such as "get", or a kind of rows such as "send"')
+    if window.seconds <= 0 or (window.most is not None and window.most < 1):
+        raise ValueError("windows: most is at least 1 (null to count only), in a positive number of seconds")
 
 
 def _digits(number: str) -> str:

@@ -15,7 +15,7 @@
 | `refuse` | - | connections are refused: for `seconds` nothing listens, the control API included |
 
 *Accepted* means that the ledger has it and the phone too. A fault that comes before that leaves rows with
-`accepted` false.
+`accepted` false. What is under way when a `refuse` begins is still answered, on a connection that ends then.
 """
 
 from __future__ import annotations

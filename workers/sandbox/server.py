@@ -28,6 +28,10 @@ from workers.sandbox.world import Account, Row, World
 #: Connections that the kernel holds until they are taken.
 BACKLOG: Final = 1024
 
+#: Seconds that an open connection is served for once connections are refused: one more request, so that none is cut off
+#: that was just being sent.
+GRACE: Final = 0.2
+
 #: Who is played; told apart by their paths.
 PROVIDERS: Final[tuple[Provider, ...]] = (TheTexting(), ClubTexting(), TextGoto(), MobTexting())
 
@@ -129,7 +133,7 @@ class Server:
             raise
 
     def _connection(self) -> Connection:
-        return Connection(self.play, self._connections)
+        return Connection(self.play, self._connections, self.late)
 
     def close(self) -> None:
         """Give up port, connections and ledger at once."""
@@ -151,10 +155,28 @@ class Server:
             self._refusal = asyncio.get_running_loop().create_task(self._stay_away(seconds))
 
     async def _stay_away(self, seconds: float) -> None:
-        self._hang_up()
-        await self._listen(_bound(*self._address), after=seconds)  # bound, so that nobody else gets the port
+        if self._listener:
+            self._listener.close()
+        bound = _bound(*self._address)  # so that nobody else gets the port
+        for connection in self._connections:
+            connection.leave()
+        grace = min(GRACE, seconds / 2)
+        try:
+            await asyncio.sleep(grace)
+        except BaseException:
+            bound.close()
+            raise
+        for connection in list(self._connections):
+            connection.abort_idle()
+        await self._listen(bound, after=seconds - grace)
 
     # The requests
+
+    def late(self, request: Request) -> float:
+        """Return after how many seconds a request arrives that was sent now."""
+        if request.path.startswith(PREFIX):
+            return 0.0
+        return next((self._limiter.late(one.name) for one in self._providers if one.serves(request.path)), 0.0)
 
     def play(self, request: Request) -> Ending:
         """Do what is asked, as far as a fault lets it, and say how the request ends."""
@@ -167,7 +189,7 @@ class Server:
 
     def _play(self, provider: Provider, request: Request) -> Ending:
         answer, rows = provider.reply(request, self._world)
-        if self._limiter.refuses(provider.name, request.method, rows[0].account):
+        if self._limiter.refuses(provider.name, request.method, rows[0].account, [row.kind for row in rows]):
             self._world.commit(provider.refused(request))
             return Ending(provider.limits.refusal)
         done = self._limiter.begin(provider.name)

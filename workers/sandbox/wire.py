@@ -50,14 +50,22 @@ class Ending(msgspec.Struct, frozen=True):
 class Connection(asyncio.Protocol):
     """A client's connection; `play` says how each request ends, and may do it at once."""
 
-    def __init__(self, play: Callable[[Request], Ending], connections: set[Connection]) -> None:
-        """Join `connections` for as long as the connection lasts."""
+    def __init__(
+        self,
+        play: Callable[[Request], Ending],
+        connections: set[Connection],
+        late: Callable[[Request], float] = lambda _: 0.0,
+    ) -> None:
+        """Join `connections` for as long as the connection lasts; `late` says how long each request is under way."""
         self._play = play
+        self._late = late
         self._connections = connections
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[tuple[Request, bool]] = deque()
         #: A request is being worked on.
         self._busy = False
+        #: One more answer, and it ends.
+        self._leaving = False
         #: The client doesn't read what it asked for.
         self._full = False
         #: What is answered, before closing, to bytes that can't be read.
@@ -143,19 +151,24 @@ class Connection(asyncio.Protocol):
         """End the connection, whatever is on it."""
         self._transport.abort()
 
+    def leave(self) -> None:
+        """End the connection with the next answer, so that what is under way is not left without one."""
+        self._leaving = True
+
+    def abort_idle(self) -> None:
+        """End the connection at once unless something is being worked on."""
+        if not self._busy:
+            self.abort()
+
     def _proceed(self) -> None:
         """Work on requests until one takes time, and read no more than is worked on."""
         while self._waiting and not (self._busy or self._full or self._transport.is_closing()):
             request, keep = self._waiting.popleft()
-            ending = self._play(request)
-            self._done = ending.done
-            if ending.first:
+            if late := self._late(request):
                 self._busy = True
-                ending.first.add_done_callback(partial(self._first_is_done, ending, request, keep))
-            elif ending.delay or ending.done:
-                self._hold_back(ending, request, keep)
+                asyncio.get_running_loop().call_later(late, self._arrive, request, keep)
             else:
-                self._end(ending, request, keep=keep)
+                self._take(request, keep=keep)
         if self._unreadable and not (self._waiting or self._busy or self._transport.is_closing()):
             self._transport.write(_written(self._unreadable, keep=False))
             self._transport.close()
@@ -163,6 +176,25 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
+
+    def _arrive(self, request: Request, keep: bool) -> None:  # noqa: FBT001 - a timer's call
+        """Take a request that was under way, also where its client is gone by now: what is sent arrives."""
+        self._busy = False
+        self._take(request, keep=keep)
+        self._proceed()
+
+    def _take(self, request: Request, *, keep: bool) -> None:
+        ending = self._play(request)
+        self._done = ending.done
+        if self._transport.is_closing():
+            self._finish()
+        elif ending.first:
+            self._busy = True
+            ending.first.add_done_callback(partial(self._first_is_done, ending, request, keep))
+        elif ending.delay or ending.done:
+            self._hold_back(ending, request, keep)
+        else:
+            self._end(ending, request, keep=keep)
 
     def _first_is_done(self, ending: Ending, request: Request, keep: bool, _: object) -> None:  # noqa: FBT001 - same
         if not self._transport.is_closing():
@@ -183,7 +215,7 @@ class Connection(asyncio.Protocol):
             done()
 
     def _end(self, ending: Ending, request: Request, *, keep: bool) -> None:
-        transport = self._transport
+        transport, keep = self._transport, keep and not self._leaving
         if ending.wire != "hang":
             self._finish()
         if ending.wire == "answer":
