@@ -42,7 +42,7 @@ test-system: install ## run the tests that need Debian's Chromium or RabbitMQ, w
 		if test "$$(id -u)" = 0; then as_root=; else as_root=sudo; fi; set -x; \
 		$$as_root apt-get update -q && \
 		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; fi
-	$(BIN)/pytest tests/system
+	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/system
 
 chaos: install ## break everything for half an hour, and judge what came of it; ONLY=worker-kill for one scenario
 	$(BIN)/python -m tests.chaos $(addprefix --only ,$(ONLY)) $(CHAOS)
@@ -58,8 +58,8 @@ format: install ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## measure beside the alternative; ONLY=durability for one row
-	$(BIN)/python -m benchmarks $(addprefix --only ,$(ONLY))
+bench: install ## measure beside the alternative; ONLY=limits for one row, BENCH="--write PAGE" to keep it
+	$(BIN)/python -m benchmarks $(addprefix --only ,$(ONLY)) $(BENCH)
 
 docs: install ## write docs/providers.md from the adapters
 	$(BIN)/python -m workers.matrix docs/providers.md

@@ -33,8 +33,9 @@ WAYS: Final = {
 MEASURED: Final = ("`send` calls/s", "campaign, texts/s", "one text, ms until sent")
 
 
-def run() -> str:
+def run(*, short: bool = False) -> str:
     """Measure all ways in turn; return a Markdown table of medians and of their ratios to the first."""
+    rounds = 1 if short else ROUNDS
     taken: dict[str, list[tuple[float, ...]]] = {way: [] for way in WAYS}
     numbers = iter(phones(1, at)[0] for at in count())
     with ExitStack() as open_:
@@ -49,7 +50,7 @@ def run() -> str:
             open_.callback(deployment.close)
             deployment.worker()
             clients[way] = deployment.client(durability=durability)
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for way, client in clients.items():
                 taken[way].append(
                     (
@@ -59,7 +60,7 @@ def run() -> str:
                     )
                 )
     medians = {way: [statistics.median(column) for column in zip(*rows, strict=True)] for way, rows in taken.items()}
-    return _table(medians)
+    return _table(medians, rounds)
 
 
 def _sends(client: Dispatcher, number: Callable[[], str]) -> float:
@@ -87,7 +88,7 @@ def _single(client: Dispatcher, number: Callable[[], str]) -> float:
     return 1000 * statistics.median(took)
 
 
-def _table(medians: dict[str, list[float]]) -> str:
+def _table(medians: dict[str, list[float]], rounds: int) -> str:
     first = next(iter(medians.values()))
     lines = [f"| `DISPATCHER_DURABILITY` | {' | '.join(MEASURED)} |", "|---|--:|--:|--:|"]
     for way, values in medians.items():
@@ -95,5 +96,5 @@ def _table(medians: dict[str, list[float]]) -> str:
         lines.append(f"| {way} | {' | '.join(cells)} |")
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     return "\n".join(
-        [*lines, "", f"Medians of {ROUNDS} rounds in turn; worker, Valkey and sandbox on one machine ({machine})."]
+        [*lines, "", f"Medians of {rounds} rounds in turn; worker, Valkey and sandbox on one machine ({machine})."]
     )

@@ -5,14 +5,19 @@ So a web application needs no vendor's credentials, and a name that nobody has e
 
 from __future__ import annotations
 
+import random
 import time
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from dispatcher.errors import ConfigurationError, InvalidRequest, UnknownProvider, Unsupported
+from dispatcher import checks
+from dispatcher.errors import ConfigurationError, InvalidRequest, StoreUnavailable, UnknownProvider, Unsupported
 from dispatcher.privacy import shown
+from dispatcher.routes import Facts, first
+from dispatcher.store import Calls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,19 +72,37 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: What the matrix prints: recipients per request, receipts, who makes codes, ...
     capabilities: dict[str, str] = {}
     sandbox: bool = False
+    #: What it may be sent how fast, over all workers, as `LIMITS` is written; empty where there is no limit.
+    limits: str = ""
     #: By operation; empty where a worker of an earlier release published it.
     schemas: dict[str, OperationSchema] = {}
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where a job may go: its accounts in order, at least one."""
+
+    accounts: tuple[str, ...]
+    #: What was asked for, the same whatever was chosen: the accounts that the caller named, separated by commas; empty
+    #: where a rule decided.
+    asked: str
+    #: The accounts that options may be given for by name; none where the caller named one account.
+    known: frozenset[str] = frozenset()
 
 
 class Accounts:
     """The accounts that are known: those a worker has ever published, and those in our own settings."""
 
-    def __init__(self, store: JobStore, settings: Settings) -> None:
-        """Read from `store`, at most every few seconds."""
+    def __init__(self, store: JobStore, settings: Settings, chance: Callable[[], float] = random.random) -> None:
+        """Read from `store`, at most every few seconds; `chance` gives numbers from 0 to below 1."""
         self._store = store
         self._own = settings.providers
+        self._rules = settings.routing
+        self._chance = chance
+        self._calls = Calls(settings)
         self._read: dict[str, Account] = {}
         self._until = 0.0
+        #: Who is better left alone for now, by accounts and operation, and until when that is believed.
+        self._ailing: dict[tuple[str, ...], tuple[float, frozenset[str]]] = {}
 
     def published(self, *, fresh: bool = False) -> dict[str, Account]:
         """Return what workers have published, by name; `fresh` asks now. Raises `StoreUnavailable`."""
@@ -90,14 +113,115 @@ class Accounts:
             self._until = time.monotonic() + _FRESH
         return self._read
 
+    def route(self, provider: str | Sequence[str] | None, operation: str, facts: Facts | None = None) -> Route:
+        """Return where a job may go: to the accounts named, to those of the first rule that fits, or the only one.
+
+        Several come in order, without those that cannot take it as it is, and those last that are suspended or whose
+        breaker is open. Raises `UnknownProvider`, `Unsupported` and `InvalidRequest` where there is none, the last with
+        the reason for each.
+        """
+        named = _names(provider)
+        if named is not None and (len(named) == 1 or facts is None):
+            if len(named) > 1:
+                raise InvalidRequest("provider", "must be one account, which does it or nobody does", shown(provider))
+            return Route((self._named(named[0], operation),), named[0])
+        if named is not None and facts is not None:
+            for one in named:
+                self._named(one, operation)
+            return Route(self._ordered(named, operation, facts), ",".join(named), self._names())
+        rule = first(self._rules, facts) if facts is not None else None
+        if rule is None or facts is None:
+            only = self._only(operation)
+            return Route((only,), only)
+        for one in rule.accounts:
+            if not self._is_known(one):
+                raise UnknownProvider(one, sorted(self._names()), f"DISPATCHER_ROUTES ({rule.words!r})")
+        return Route(self._ordered(rule.order(self._chance), operation, facts), "", self._names())
+
     def choose(self, provider: str | None, operation: str) -> str:
         """Return the account that shall do `operation`: the one named, or the only one that can.
 
         Raises `UnknownProvider`, `Unsupported`, `ConfigurationError` where there is none, `InvalidRequest` where there
         are several.
         """
-        if provider is not None:
-            return self._named(provider, operation)
+        return self._only(operation) if provider is None else self._named(provider, operation)
+
+    def check_watch(self, route: Route) -> None:
+        """Raise `InvalidRequest` where `failover_after` makes no sense for the accounts that the caller named.
+
+        Of those that a rule names each is watched as far as it tells receipts.
+        """
+        if not route.asked:
+            return
+        if len(route.asked.split(",")) == 1:
+            raise InvalidRequest("failover_after", "needs an account to go on to; name several in provider")
+        for one in route.accounts[:-1]:
+            account = self.published().get(one)
+            if account is not None and account.capabilities.get("receipts") == "none":
+                raise InvalidRequest(
+                    "failover_after",
+                    f"cannot be: {one} tells no receipts, and each text would be sent twice; name it last",
+                )
+
+    def _ordered(self, names: Sequence[str], operation: str, facts: Facts) -> tuple[str, ...]:
+        """Return those that can take it, the healthy ones first. Raises `InvalidRequest` where none is left."""
+        why = {one: self._why_not(one, operation, facts) for one in names}
+        able = [one for one in names if not why[one]]
+        if not able:
+            reasons = "; ".join(f"{one} {reason}" for one, reason in why.items())
+            raise InvalidRequest("provider", f"has no account that could do this {operation}: {reasons}")
+        ailing = self._unwell(able, operation) if len(able) > 1 else frozenset()
+        return tuple(sorted(able, key=lambda one: one in ailing))
+
+    def _why_not(self, name: str, operation: str, facts: Facts) -> str:
+        """Say why an account could never do it; "" where nothing is known against it."""
+        account = self.published().get(name)
+        if account is None:
+            return ""
+        if operation not in account.operations:
+            return f"does not offer {operation}"
+        most, taken = account.capabilities.get("max_characters", ""), account.capabilities.get("characters", "")
+        if most.isdecimal() and len(facts.text) > int(most):
+            return f"takes {most} characters, and there are {len(facts.text)}"
+        if taken and not set(facts.text) <= set(taken):
+            return "does not take every character of this text"
+        return ""
+
+    def _unwell(self, names: Sequence[str], operation: str) -> frozenset[str]:
+        """Return those that are suspended or whose breaker is open, as it was a few seconds ago at most."""
+        asked = (operation, *sorted(names))
+        until, found = self._ailing.get(asked, (0.0, frozenset[str]()))
+        if time.monotonic() >= until:
+            try:
+                found = self._look(names, operation)
+            except StoreUnavailable:
+                # Whoever enqueues finds that out by itself.
+                found = frozenset()
+            self._ailing[asked] = (time.monotonic() + _FRESH, found)
+        return found
+
+    def _look(self, names: Sequence[str], operation: str) -> frozenset[str]:
+        now, suspended = self._store.run(self._calls.suspended(names))
+        with self._store.errors(), self._store.redis.pipeline(transaction=False) as pipe:
+            for one in names:
+                pipe.hmget(f"d:lm:{one}", ["bs", "bu"])
+            breakers = pipe.execute()
+        held = {one.provider for one in suspended if one.holds(operation)}
+        # One whose time has come is let have a job: that shows whether it works again.
+        broken = {
+            one
+            for one, (state, until) in zip(names, breakers, strict=True)
+            if state == b"open" and float(until or 0) / 1000 > now
+        }
+        return frozenset(held | broken)
+
+    def _is_known(self, name: str) -> bool:
+        return name in self._own or name in self.published() or name in self.published(fresh=True)
+
+    def _names(self) -> frozenset[str]:
+        return frozenset({*self.published(), *self._own})
+
+    def _only(self, operation: str) -> str:
         published = self.published()
         able = sorted(name for name in {*published, *self._own} if self._can(name, operation))
         if len(able) == 1:
@@ -116,7 +240,7 @@ class Accounts:
                 # It may have started this moment.
                 account = self.published(fresh=True).get(name)
             if account is None and name not in self._own:
-                raise UnknownProvider(shown(name), sorted({*self.published(), *self._own}))
+                raise UnknownProvider(shown(name), sorted(self._names()))
             if account is not None and operation not in account.operations:
                 close = get_close_matches(operation, account.operations, n=1)
                 meant = f"did you mean {close[0]}? It " if close else ""
@@ -128,3 +252,15 @@ class Accounts:
     def _can(self, name: str, operation: str) -> bool:
         account = self.published().get(name)
         return operation in account.operations if account else name in self._own
+
+
+def _names(provider: Any) -> list[str] | None:
+    """Return the accounts that a caller named, None for none. Raises `InvalidRequest`."""
+    if provider is None:
+        return None
+    names = [provider] if isinstance(provider, str) else provider
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(one, str) for one in names):
+        raise InvalidRequest("provider", "must be the name of an account, or a list of them", shown(provider))
+    if len(set(names)) < len(names):
+        raise InvalidRequest("provider", "names an account twice; no job goes to one a second time", shown(provider))
+    return [checks.text("provider", one) for one in names]

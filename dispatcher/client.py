@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
-from dispatcher import checks, drafts, phone, records, recovery
-from dispatcher.accounts import Account, Accounts
+from dispatcher import backlog, checks, drafts, phone, records, recovery, usage
+from dispatcher.accounts import Account, Accounts, Route
+from dispatcher.backlog import LaneState
 from dispatcher.batches import Batch, Redriven, Until, ends, looks
+from dispatcher.budgets import Budget
 from dispatcher.errors import (
     ConfigurationError,
     IdempotencyConflict,
@@ -25,6 +29,7 @@ from dispatcher.errors import (
     NotBuilt,
     NotFound,
     StoreUnavailable,
+    UnknownProvider,
     Unsupported,
     WaitTimeout,
 )
@@ -45,6 +50,7 @@ from dispatcher.jobs import (
     milliseconds,
     new_id,
 )
+from dispatcher.limits import LimitState
 from dispatcher.optouts import By, OptOuts
 from dispatcher.outcomes import Failure, FailureKind
 from dispatcher.privacy import shown
@@ -53,6 +59,7 @@ from dispatcher.settings import Settings, load
 from dispatcher.states import State
 from dispatcher.store import MOST, Advance, BatchState, Calls, Created, JobStore, StoredIds, batch_state
 from dispatcher.suspensions import Suspension, is_scope
+from dispatcher.usage import Blocked, LowBalance, Usage
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -122,7 +129,9 @@ class Dispatcher:
         send_at: datetime | float | None = None,
         lane: Lane | str | None = None,
         on_unknown: OnUnknown | str | None = OnUnknown.HOLD,
+        failover_after: float | None = None,
         options: dict[str, Any] | None = None,
+        max_segments: int | None = None,
         **later: Any,
     ) -> Job:
         """Enqueue one text and return its job, durable from then on.
@@ -130,14 +139,28 @@ class Dispatcher:
         `to` is a number in international form; `valid_for` seconds after which it is not sent any more; `send_at` an
         aware datetime or seconds since 1970 before which it is not. The same `idempotency_key` returns the first job;
         with another request it raises `IdempotencyConflict`. With `on_unknown="resend"` it is sent again, once, when
-        nobody can tell whether it was sent: the person may get it twice. `options` are the provider's own.
+        nobody can tell whether it was sent: the person may get it twice. A text of more than `max_segments` is refused,
+        by default of more than `DISPATCHER_MAX_SEGMENTS`.
+
+        `provider` is one account or several in order: the next one gets it where the one before surely did not take it.
+        Without any, `DISPATCHER_ROUTES` decides. With `failover_after` it goes on, though it was taken, as soon as it
+        is told to be undelivered, or where no receipt came so many seconds after it was sent: the person may get it
+        twice. `options` are the provider's own, of several accounts each by its name: `{"textgoto": {...}}`.
         """
         drafts.refuse_later(later)
         request = Send(to=to, text=text, sender=sender, options={} if options is None else options)
         terms = drafts.terms(
-            category, lane, reference, metadata, tenant, valid_for=valid_for, send_at=send_at, on_unknown=on_unknown
+            category,
+            lane,
+            reference,
+            metadata,
+            tenant,
+            valid_for=valid_for,
+            send_at=send_at,
+            on_unknown=on_unknown,
+            failover_after=failover_after,
         )
-        return self._enqueue(request, "send", terms, provider, idempotency_key)
+        return self._enqueue(request, "send", terms, provider, idempotency_key, most=max_segments)
 
     def send_many(
         self,
@@ -155,13 +178,15 @@ class Dispatcher:
         send_at: datetime | float | None = None,
         lane: Lane | str | None = None,
         on_unknown: OnUnknown | str | None = OnUnknown.HOLD,
+        failover_after: float | None = None,
         options: dict[str, Any] | None = None,
+        max_segments: int | None = None,
         **later: Any,
     ) -> Batch:
         """Enqueue many texts and return their batch.
 
         All are checked before the first is stored: an error names the message, such as `messages[3].to`. A message's
-        own sender, reference, metadata, options and idempotency key win over the call's.
+        own sender, reference, metadata, options, `max_segments` and idempotency key win over the call's.
 
         `more` says that more messages of the same `batch_id` follow: the batch stays open, and does not count as
         settled, until a call without it or `close_batch`. So does one that was not written to its end:
@@ -169,29 +194,50 @@ class Dispatcher:
         """
         drafts.refuse_later(later)
         terms = drafts.terms(
-            category, lane, reference, metadata, tenant, valid_for=valid_for, send_at=send_at, on_unknown=on_unknown
+            category,
+            lane,
+            reference,
+            metadata,
+            tenant,
+            valid_for=valid_for,
+            send_at=send_at,
+            on_unknown=on_unknown,
+            failover_after=failover_after,
         )
         checks.flag("more", more)
-        name = self._accounts.choose(drafts.single(provider), "send")
         batch = new_id() if batch_id is None else drafts.batch_name(batch_id)
-        usual = Message("", "", sender=sender, options=options)
+        usual = Message("", "", sender=sender, options=options, max_segments=max_segments)
         if not isinstance(messages, Iterable):
             raise InvalidRequest(
                 "messages", f"must be Messages, in a list or one by one, not {type(messages).__name__}"
             )
-        fresh = [self._drafts.message(position, one, name, terms, usual) for position, one in enumerate(messages)]
+        route = partial(self._route, provider, "send")
+        fresh = [self._drafts.message(position, one, route, terms, usual) for position, one in enumerate(messages)]
         if not fresh:
             raise InvalidRequest("messages", "is empty; there is nothing to send, and close_batch() ends an open batch")
         self._refuse_conflicts(fresh)
         ids: list[str] = []
         for start in range(0, len(fresh), MOST):
             follow = more or start + MOST < len(fresh)
-            try:
-                ids += self._write(name, terms.lane, batch, fresh[start : start + MOST], more=follow).ids
-            except IdempotencyConflict as conflict:
-                raise conflict.at(f"messages[{start + conflict.position}]") from None
+            ids += self._write_routed(terms.lane, batch, fresh[start : start + MOST], start, more=follow)
         known = [id_ for record, id_ in zip(fresh, ids, strict=True) if record.id != id_]
         return Batch(self, batch, ids, len(fresh) - len(known), self._strangers(batch, known))
+
+    def _write_routed(
+        self, lane: Lane, batch: str, fresh: Sequence[records.Record], start: int, *, more: bool
+    ) -> list[str]:
+        """Write a portion of a batch, account by account; return the ids in the order given."""
+        together = defaultdict[str, list[int]](list)
+        for at, record in enumerate(fresh):
+            together[record.provider].append(at)
+        ids = dict[int, str]()
+        for left, (account, places) in zip(range(len(together))[::-1], together.items(), strict=True):
+            try:
+                made = self._write(account, lane, batch, [fresh[at] for at in places], more=more or left > 0)
+            except IdempotencyConflict as conflict:
+                raise conflict.at(f"messages[{start + places[conflict.position]}]") from None
+            ids |= zip(places, made.ids, strict=True)
+        return [ids[at] for at in range(len(fresh))]
 
     def _strangers(self, batch: str, ids: Sequence[str]) -> list[str]:
         """Return those of the jobs, each once, that were made in another batch or in none."""
@@ -223,7 +269,9 @@ class Dispatcher:
         idempotency_key: str | None = None,
         valid_for: float | None = None,
         on_unknown: OnUnknown | str | None = OnUnknown.HOLD,
+        failover_after: float | None = None,
         options: dict[str, Any] | None = None,
+        max_segments: int | None = None,
         **later: Any,
     ) -> Job:
         """Send a one-time code, put where `[CODE]` stands in `template`, and return its job.
@@ -244,8 +292,9 @@ class Dispatcher:
             valid_for=code_ttl if valid_for is None else valid_for,
             code_ttl=code_ttl,
             on_unknown=on_unknown,
+            failover_after=failover_after,
         )
-        return self._enqueue(request, "verify", terms, provider, idempotency_key)
+        return self._enqueue(request, "verify", terms, provider, idempotency_key, most=max_segments)
 
     def check(self, id_: str, code: str, *, timeout: float = 5) -> Check:
         """Judge the code a person typed for the verification `id_`.
@@ -621,8 +670,27 @@ class Dispatcher:
 
     def suspensions(self) -> list[Suspension]:
         """Return what is suspended of the accounts that are known, by account and scope."""
+        return self._store.run(self._calls.suspended(self._known(None)))[1]
+
+    def limits(self, provider: str | None = None) -> list[LimitState]:
+        """Return the limits of accounts as all workers together keep them now, breaker and latency included.
+
+        Those of one account, or of all that are known; raises `UnknownProvider` for another name.
+        """
+        return [self._store.run(self._calls.limits_shown(name)) for name in self._known(provider)]
+
+    def backlog(self, provider: str | None = None) -> list[LaneState]:
+        """Return how many jobs of accounts wait, by lane and tenant, the high lane first."""
+        return backlog.read(self._store, self._known(provider))
+
+    def _known(self, provider: str | None) -> list[str]:
+        """Return the name of one account, or those of all that are known."""
         names = sorted({*self._accounts.published(fresh=True), *self.settings.providers})
-        return self._store.run(self._calls.suspended(names))[1]
+        if provider is None:
+            return names
+        if checks.text("provider", provider) not in names:
+            raise UnknownProvider(shown(provider), names)
+        return [provider]
 
     def resume(self, provider: str, scope: str | None = None) -> list[Suspension]:
         """Lift what is suspended of an account, all of it unless a scope is named; return what that was.
@@ -649,6 +717,45 @@ class Dispatcher:
         """Return the accounts that workers have published until now, by name."""
         return dict(self._accounts.published(fresh=True))
 
+    # -- what is used up ---------------------------------------------------------------------------------------------
+
+    def budgets(self) -> list[Budget]:
+        """Return how the budgets of `DISPATCHER_BUDGETS` stand, as this process has them in its settings."""
+        return usage.read_budgets(self._store, self.settings.rules)
+
+    def usage(
+        self,
+        *,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        by: Iterable[str] = ("day", "provider"),
+    ) -> list[Usage]:
+        """Return what providers took from one day until another (UTC; the last thirty by default), and its price.
+
+        It is summed by any of day, tenant, provider, country and category. Each text counts once at each account that
+        took it, on the day when it did.
+        """
+        return usage.read_usage(self._store, since, until, by)
+
+    def block_country(self, country: str, reason: str = "") -> bool:
+        """Text nobody in a country (ISO 3166, such as "US") from now on, also what is queued; return whether it is new.
+
+        Such a text ends `failed: refused`, code `country`. A text that is on the wire already is not taken back.
+        """
+        return usage.block(self._store, country, reason)
+
+    def unblock_country(self, country: str) -> bool:
+        """Text people in a country again; return whether it was blocked. What failed meanwhile can be redriven."""
+        return usage.unblock(self._store, country)
+
+    def blocked_countries(self) -> list[Blocked]:
+        """Return the countries that nobody is texted in."""
+        return usage.read_blocked(self._store)
+
+    def low_balances(self) -> list[LowBalance]:
+        """Return the accounts with less than their `LOW_BALANCE`, as their balance was last read."""
+        return usage.read_low_balances(self._store)
+
     # -- within ------------------------------------------------------------------------------------------------------
 
     def _enqueue(
@@ -658,13 +765,22 @@ class Dispatcher:
         terms: Terms,
         provider: str | Sequence[str] | None,
         idempotency_key: str | None,
+        *,
+        most: int | None = None,
     ) -> Job:
-        name = self._accounts.choose(drafts.single(provider), operation)
-        record = self._drafts.record(request, operation, terms, name, idempotency_key)
-        made = self._write(name, terms.lane, "", [record], more=False)
+        route = self._route(provider, operation, request, terms)
+        record = self._drafts.record(request, operation, terms, route, idempotency_key, most=most)
+        made = self._write(record.provider, terms.lane, "", [record], more=False)
         if made.ids != [record.id] or made.refused:
             return self.get(made.ids[0])
-        return self._drafts.job(record, name, made.at, terms)
+        return self._drafts.job(record, made.at, terms)
+
+    def _route(self, provider: str | Sequence[str] | None, operation: str, request: Request, terms: Terms) -> Route:
+        """Return where a request may go. Raises what `Accounts.route` does."""
+        route = self._accounts.route(provider, operation, drafts.facts(request, terms))
+        if terms.failover_after is not None:
+            self._accounts.check_watch(route)
+        return route
 
     def _write(self, provider: str, lane: Lane, batch: str, fresh: list[records.Record], *, more: bool) -> Created:
         """Write records and publish those that are new; answer the ids they have, and when."""
@@ -674,12 +790,7 @@ class Dispatcher:
         except StoreUnavailable as error:
             error.job_ids = [record.id for record in fresh]
             raise
-        new = [
-            record.id
-            for record, id_ in zip(fresh, created.ids, strict=True)
-            if record.id == id_ and (record.due or 0) <= created.at and id_ not in created.refused
-        ]
-        self._publish(queue_name(provider, lane), new)
+        self._publish(queue_name(provider, lane), created.out)
         return created
 
     def _publish(self, queue: str, ids: list[str]) -> None:

@@ -10,19 +10,25 @@ import os
 import stat
 import tomllib
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
+import msgspec
 from kombu import Connection
 from kombu.exceptions import KombuError
 from pydantic import SecretStr
 from redis.exceptions import RedisError
 
 from dispatcher import redis_check
+from dispatcher.accounts import Account, Accounts
+from dispatcher.errors import StoreUnavailable
 from dispatcher.findings import Finding, ok, problem, warning
+from dispatcher.limits import LimitState
 from dispatcher.queues import configuration
 from dispatcher.settings import PREFIX, RUNTIME, TOML, Settings, secret_files, usable
+from dispatcher.store import Calls, JobStore
 
 #: Asks accounts for their balance: given the settings, and the accounts that workers published (None where Redis does
 #: not tell), it answers with what it found.
@@ -50,6 +56,9 @@ def examine(accounts: AskAccounts) -> Iterator[Finding]:
     published = yield from _redis(settings, faults)
     yield from _broker(settings)
     yield from accounts(settings, published)
+    if published is not None:
+        yield from routes(settings, published)
+        yield from _limits(settings, published)
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
@@ -221,6 +230,20 @@ def _mode(path: Path) -> int:
         return 0
 
 
+def routes(settings: Settings, published: Collection[str]) -> Iterator[Finding]:
+    """Judge whether rules lead to accounts that somebody has heard of."""
+    known = {*settings.providers, *published}
+    lost = {account: rule for rule in settings.routing for account in rule.accounts if account not in known}
+    for account, rule in lost.items():
+        yield problem(
+            "routes",
+            f"{PREFIX}ROUTES leads to {account} ({rule.words!r}), and nobody has heard of that account",
+            f"start its worker once (dispatcher worker {account}), or correct the name",
+        )
+    if settings.routing and not lost:
+        yield ok("routes", f"the rules of {PREFIX}ROUTES lead to accounts that are known")
+
+
 # -- Redis and broker --------------------------------------------------------------------------------------------------
 
 
@@ -244,6 +267,33 @@ def _redis(settings: Settings, faults: Collection[str]) -> Generator[Finding, No
         return None
     yield from redis_check.judged(seen, settings)
     return seen.published
+
+
+def _limits(settings: Settings, published: Collection[str]) -> Iterator[Finding]:
+    """Say of which accounts less goes than their limits let through."""
+    store, told = JobStore(settings.redis, settings.redis_shown, timeout=_BROKER), dict[str, Account]()
+    try:
+        with suppress(msgspec.MsgspecError):  # written by another release
+            told |= Accounts(store, settings).published()
+        for name in published:
+            yield from slowed(store.run(Calls(settings).limits_shown(name)), told.get(name))
+    except StoreUnavailable:
+        return  # that it does not answer is said where it is looked at
+    finally:
+        store.close()
+
+
+def slowed(one: LimitState, account: Account | None) -> Iterator[Finding]:
+    """Judge the breaker and the limits of an account that workers serve."""
+    name = f"limits.{one.provider}"
+    seen = "see `dispatcher limits`; it goes on by itself"
+    if one.breaker.words:
+        yield warning(name, f"account {one.provider}: {one.breaker.words}", seen)
+    for words in one.slowed:
+        yield warning(name, f"account {one.provider}: {words}", seen)
+    if account is not None and one.limits and account.limits not in {"", one.limits}:
+        differ = f"account {one.provider}: its workers have different LIMITS, {account.limits} and {one.limits}"
+        yield warning(name, differ, "give all of them the same, and start them anew")
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:

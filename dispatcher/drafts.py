@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
 
-from dispatcher import checks, records
+from dispatcher import checks, phone, records
+from dispatcher.accounts import Route
 from dispatcher.errors import InvalidRequest, NotBuilt
 from dispatcher.jobs import (
     CARD_FIELDS,
+    CODE,
     Category,
     Job,
     Lane,
@@ -28,18 +30,20 @@ from dispatcher.jobs import (
     new_id,
 )
 from dispatcher.privacy import shown
+from dispatcher.routes import Facts
 from dispatcher.settings import Settings
 
 #: Arguments of the contract that a later release obeys, and what they are for.
 _LATER: Final = {
-    "failover_after": "failover",
     "callback_url": "callbacks",
     "callback_task": "callbacks",
     "timezone": "quiet hours",
-    "max_segments": "budgets",
     "guard_keys": "guards",
 }
 
+
+#: Segments that any text may have.
+_MOST_SEGMENTS: Final = 255
 
 _BATCH: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -53,16 +57,14 @@ def refuse_later(later: dict[str, Any]) -> None:
             raise NotBuilt(name, f"is for {_LATER[name]}, which this release does not do yet; leave it out")
 
 
-def single(provider: str | Sequence[str] | None) -> str | None:
-    """Return the one provider that is named, or None for none. Raises `NotBuilt` for several."""
-    if provider is None:
+def facts(request: Request, terms: Terms) -> Facts | None:
+    """Return what routes are chosen by; None for an operation, which is done at one account."""
+    if isinstance(request, Operation):
         return None
-    names = [provider] if isinstance(provider, str) else provider
-    if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names) or not names:
-        raise InvalidRequest("provider", "must be the name of an account", shown(provider))
-    if len(names) == 1:
-        return checks.text("provider", names[0])
-    raise NotBuilt("provider", "may be a list for failover, which this release does not do yet; name one")
+    words = request.text if isinstance(request, Send) else getattr(request, "template", "").replace(CODE, "000000")
+    sender = getattr(request, "sender", "")
+    kind = records.kind_of(request)
+    return Facts(kind=kind, category=terms.category, number=request.to, sender=sender, text=words)
 
 
 def terms(
@@ -76,6 +78,7 @@ def terms(
     send_at: datetime | float | None = None,
     code_ttl: int | None = None,
     on_unknown: OnUnknown | str | None = OnUnknown.HOLD,
+    failover_after: float | None = None,
 ) -> Terms:
     """Return the terms that a caller's arguments mean. Raises `InvalidRequest` naming the field."""
     why = member("category", Category, category)
@@ -89,6 +92,7 @@ def terms(
         send_at=milliseconds("send_at", send_at),
         code_ttl=code_ttl,
         on_unknown=OnUnknown.HOLD if on_unknown is None else member("on_unknown", OnUnknown, on_unknown),
+        failover_after=failover_after,
     )
 
 
@@ -107,6 +111,28 @@ def batch_name(batch_id: str) -> str:
     return batch_id
 
 
+def check_text(settings: Settings, request: Request, most: int | None = None) -> None:
+    """Refuse a text that is too long, or for a country that nobody is texted in. Raises `InvalidRequest`."""
+    if not isinstance(request, Send | Verify):
+        return
+    if most is not None:
+        checks.whole("max_segments", most, 1, _MOST_SEGMENTS)
+    most = settings.max_segments if most is None else most
+    if most is not None and (size := records.measured(request)) is not None and size.count > most:
+        raise InvalidRequest(
+            "text" if isinstance(request, Send) else "template",
+            f"has {size.count} segments ({size.characters} characters in {size.encoding}), and at most {most} may "
+            "be sent; shorten it, or raise max_segments (DISPATCHER_MAX_SEGMENTS)",
+        )
+    allowed = settings.allowed_countries
+    if allowed and (where := phone.country(request.to)) not in allowed:
+        raise InvalidRequest(
+            "to",
+            f"is a number of {where}, and DISPATCHER_COUNTRIES allows {', '.join(sorted(allowed))}; "
+            "add it there, or leave that number out",
+        )
+
+
 class Drafts:
     """Makes records of requests, with the deployment's keys."""
 
@@ -115,8 +141,10 @@ class Drafts:
         self._settings = settings
         self._sealer = settings.sealer()
 
-    def message(self, position: int, one: Message, provider: str, terms: Terms, usual: Message) -> records.Record:
-        """Return the record of one of many; `usual` has what it leaves out."""
+    def message(
+        self, position: int, one: Message, route: Callable[[Request, Terms], Route], terms: Terms, usual: Message
+    ) -> records.Record:
+        """Return the record of one of many; `usual` has what it leaves out, `route` says where it may go."""
         if not isinstance(one, Message):
             raise InvalidRequest(f"messages[{position}]", f"must be a Message, not {type(one).__name__}")
         try:
@@ -132,7 +160,14 @@ class Drafts:
                 reference = terms.reference if one.reference is None else one.reference
                 metadata = terms.metadata if one.metadata is None else one.metadata
                 terms = msgspec.structs.replace(terms, reference=reference, metadata=metadata)
-            return self.record(request, "send", terms, provider, one.idempotency_key)
+            return self.record(
+                request,
+                "send",
+                terms,
+                route(request, terms),
+                one.idempotency_key,
+                most=usual.max_segments if one.max_segments is None else one.max_segments,
+            )
         except InvalidRequest as error:
             raise error.at(f"messages[{position}]") from None
 
@@ -141,29 +176,39 @@ class Drafts:
         request: Request,
         operation: str,
         terms: Terms,
-        provider: str,
+        route: Route,
         idempotency_key: str | None,
+        *,
+        most: int | None = None,
         **public: Any,
     ) -> records.Record:
-        """Return the record of one request under a new id; `public` are further fields of `records.Public`."""
+        """Return the record of one request under a new id; `public` are further fields of `records.Public`.
+
+        A text may have `most` segments, by default as many as the settings say.
+        """
         id_ = new_id()
+        check_text(self._settings, request, most)
         request, card = _without_card(request)
-        private = records.encode_request(request)
+        private = records.encode_request(_routed(request, route))
+        if len(route.accounts) > 1:
+            public["route"] = route.accounts
         sandbox = self._settings.sandbox
         return records.Record(
             id=id_,
+            provider=route.accounts[0],
             public=records.encode_public(request, terms, operation, sandbox=sandbox, card=bool(card), **public),
             private=self._sealer.seal(private, id_),
             due=terms.send_at,
             valid_for=int(terms.valid_for * 1000) if terms.valid_for else None,
             number=self.number(request),
             idempotency=self._idempotency(terms.tenant, idempotency_key),
-            fingerprint=self._settings.keyed(records.canonical(provider, operation, request, terms))
+            fingerprint=self._settings.keyed(records.canonical(route.asked, operation, request, terms))
             if idempotency_key
             else "",
             code_ttl=terms.code_ttl * 1000 if terms.code_ttl else None,
             texts=isinstance(request, Send | Verify),
             card=self._card(card, id_),
+            tenant=terms.tenant,
         )
 
     def again(
@@ -179,7 +224,10 @@ class Drafts:
         if isinstance(request, Verify):
             self._settings.require_secrets("a verification")
         origin = {"redrive_of": id_, "possible_duplicate": doubtful}
-        made = self.record(request, old.operation, old.terms, ended.provider, None, **origin)
+        # As long as it may have been then.
+        # The whole way once more.
+        route = Route(old.route or (ended.provider,), "", frozenset(old.route))
+        made = self.record(request, old.operation, old.terms, route, None, most=_MOST_SEGMENTS, **origin)
         return msgspec.structs.replace(made, redrives=id_, redrives_state=ended.state)
 
     def number(self, request: Request) -> str:
@@ -200,14 +248,15 @@ class Drafts:
         self._settings.require_secrets("a card")
         return self._sealer.seal(msgspec.json.encode({name: str(value) for name, value in card.items()}), id_)
 
-    def job(self, record: records.Record, provider: str, at: int, terms: Terms) -> Job:
+    def job(self, record: records.Record, at: int, terms: Terms) -> Job:
         """Return the document of a job just written, without asking for it."""
+        provider = record.provider
         fields = {b"d": record.public, b"x": record.private, b"p": provider.encode(), b"s": b"queued", b"n": b"1"}
         fields[b"h"] = f"{at} queued {provider} created".encode()
         begins = max(record.due or 0, at)
         if record.due and record.due > at:
             fields[b"w"] = f"time {record.due}".encode()
-        if record.valid_for:
+        if record.valid_for is not None:
             fields[b"z"] = str(begins + record.valid_for).encode()
         if terms.code_ttl:
             fields |= {b"vs": b"pending", b"ve": str(begins + terms.code_ttl * 1000).encode()}
@@ -220,6 +269,15 @@ class Drafts:
             raise InvalidRequest("idempotency_key", "must be text that is not empty; leave it out for none")
         checks.utf8("idempotency_key", key)
         return self._settings.keyed("idempotency", tenant, key)
+
+
+def _routed(request: Request, route: Route) -> Request:
+    """Leave out what options are given for other accounts than those it may go to."""
+    if not isinstance(request, Send | Verify) or not records.by_account(request.options, route.known):
+        return request
+    mine = {one: request.options[one] for one in route.accounts if one in request.options}
+    only = mine.get(route.accounts[0], {}) if len(route.accounts) == 1 else mine
+    return msgspec.structs.replace(request, options=only)
 
 
 def _without_card(request: Request) -> tuple[Request, dict[str, Any]]:

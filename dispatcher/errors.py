@@ -142,15 +142,16 @@ class ConfigurationError(DispatcherError):
 class UnknownProvider(ConfigurationError):
     """No such account: neither in these settings nor ever published by a worker."""
 
-    def __init__(self, name: str, known: list[str]) -> None:
-        """`known` are the accounts that may be named instead."""
+    def __init__(self, name: str, known: list[str], setting: str = "") -> None:
+        """`known` are the accounts that may be named instead; `setting` is what names it, where no caller does."""
         self.name = name
         self.known = known
         there = f"known: {', '.join(known)}" if known else "none is known yet"
+        where = f" of {setting}" if setting else ""
         close = get_close_matches(name, known, n=1)
         meant = f"did you mean {close[0]}? Otherwise " if close else ""
         super().__init__(
-            f"provider {name!r} is not known ({there}); {meant}set DISPATCHER_PROVIDERS__{name.upper()}__... "
+            f"provider {name!r}{where} is not known ({there}); {meant}set DISPATCHER_PROVIDERS__{name.upper()}__... "
             f"or start its worker once: dispatcher worker {name}"
         )
 

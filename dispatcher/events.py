@@ -1,7 +1,7 @@
 """The event stream, read from a cursor.
 
 Told are each settled or final state of each job, verifications' ends, settled batches, texts that people sent to us,
-who came onto the list of those who want no more, or off it, and accounts that are suspended or go on.
+who came onto the list of those who want no more, or off it, accounts that are suspended or go on, and what is used up.
 
 The scripts publish (`emit` in `lua/job.lua`), so an event is there exactly when the move is. Order is promised per job:
 `data.seq` grows; and a batch's event comes after those of its jobs.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from dispatcher import suspensions
+from dispatcher import budgets, suspensions
 from dispatcher.errors import ConfigurationError, CursorExpired, InvalidRequest
 from dispatcher.jobs import SCHEMA, Job, moment
 from dispatcher.optouts import Listed, Text
@@ -44,8 +44,14 @@ _SEALED: Final = b"x"
 #: The field of an entry that tells of an account: the record of its suspension.
 _SUSPENSION: Final = b"d"
 
+#: The field of an entry that is told as it is: a document in JSON.
+_TOLD: Final = b"j"
+
 #: The type of the event that tells of a text.
 INBOUND: Final = "inbound.text"
+
+#: What is told of something else than a job.
+_OF_OTHERS: Final = frozenset({_COUNTS, _SEALED, _SUSPENSION, _TOLD})
 
 _PAGE: Final = 200
 #: Seconds that one read waits for news, so that a stop is noticed.
@@ -59,13 +65,18 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
     cursor: str
     #: "job.sent", "job.failed", ..., "verification.approved", ..., "batch.settled", "inbound.text",
-    #: "optout.added", ..., "provider.suspended", "provider.resumed"
+    #: "optout.added", ..., "provider.suspended", "provider.resumed", "provider.low_balance", "provider.throttled",
+    #: "provider.breaker_open", "provider.breaker_half_open", "provider.breaker_closed",
+    #: "budget.warning", "budget.exceeded"
     type: str
     at: datetime
     #: The job's document, its state and history as of this event; `{"id": ...}` where its retention has passed.
     #: Of a batch its document with the counts of that moment. Of a text that somebody sent to us `{id, provider, from,
     #: to, text, at, received_at, opt_out}`; of who wants no texts, or wants them again, `{id, number, by, provider}`;
-    #: of an account `{provider, scope, since, code, message}`.
+    #: of an account `{provider, scope, since, code, message}`; of its money `{provider, balance, below, since}`; of
+    #: its breaker `{provider, since, errors, timeouts, of}`, and `until` while it is open; of its being throttled
+    #: `{provider, since, until, factor}`, the part of its rate that it gets afterwards; of a budget `{rule, counts_for,
+    #: used, cap, share, period_end}`.
     data: dict[str, Any]
 
 
@@ -113,12 +124,14 @@ class EventStream:
         return pages[0][1] if pages else []
 
     def _events(self, rows: list[tuple[bytes, dict[bytes, bytes]]], *, reveal: bool) -> Iterator[Event]:
-        of_jobs = {fields[b"i"].decode() for _, fields in rows if not fields.keys() & {_COUNTS, _SEALED, _SUSPENSION}}
+        of_jobs = {fields[b"i"].decode() for _, fields in rows if not fields.keys() & _OF_OTHERS}
         jobs = self._jobs(list(of_jobs), reveal)
         for entry, fields in rows:
             cursor, id_ = entry.decode(), fields[b"i"].decode()
             if _SEALED in fields:
                 data = self._said(id_, fields, reveal=reveal)
+            elif _TOLD in fields:
+                data = _document(fields)
             elif _SUSPENSION in fields:
                 data = suspensions.read(id_, fields[_SUSPENSION]).to_dict()
             else:
@@ -153,6 +166,15 @@ def _batch(id_: str, fields: dict[bytes, bytes]) -> dict[str, Any]:
     stored = dict(one.split(" ") for one in fields[_COUNTS].decode().split(",") if one)
     counts = {state.value: int(stored[state]) for state in State if state in stored}
     return BatchState(counts=counts, cancelled=fields[b"c"] == b"1").to_dict(id_)
+
+
+def _document(fields: dict[bytes, bytes]) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.json.decode(fields[_TOLD])
+    if fields[b"t"].startswith(b"budget."):
+        return budgets.told(document)
+    return document | {
+        name: msgspec.to_builtins(moment(document[name])) for name in ("since", "until") if name in document
+    }
 
 
 def _position(cursor: str) -> tuple[int, int]:

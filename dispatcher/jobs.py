@@ -167,6 +167,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Seconds that a verification's code lives.
     code_ttl: int | None = None
     on_unknown: OnUnknown = OnUnknown.HOLD
+    #: Seconds after which it goes on to the next account of its route, though it was sent, unless a receipt came.
+    failover_after: float | None = None
 
     def __post_init__(self) -> None:
         """Raise `InvalidRequest` naming the field."""
@@ -180,7 +182,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise InvalidRequest(
                 "metadata", f"is over {_MAX_METADATA} bytes as JSON; keep a key here, the rest with you"
             )
-        for field, most in (("code_ttl", 86400), ("valid_for", 30 * 86400)):
+        for field, most in (("code_ttl", 86400), ("valid_for", 30 * 86400), ("failover_after", 86400)):
             seconds = getattr(self, field)
             _check_seconds(field, seconds, most)
             if seconds is not None and type(seconds) not in {int, float}:
@@ -198,6 +200,8 @@ class Message(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] | None = None
     idempotency_key: str | None = None
     options: dict[str, Any] | None = None
+    #: Segments that it may have; a longer one is refused.
+    max_segments: int | None = None
 
     def __repr__(self) -> str:
         """Show nothing of the person or the text."""
@@ -245,6 +249,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     operation: str
     category: Category
     provider: str
+    #: The accounts that it may go to, in order; `provider` is the one that has it.
+    route: list[str] = []
     state: State
     final: bool
     #: Counts the lines of the history: of two readings of one job the higher is the later.
@@ -325,9 +331,19 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     doubtful: bool = False
     #: Milliseconds since 1970, on Redis' clock.
     created_at: int = 0
+    #: When it may first be sent.
+    begins_at: int = 0
     expires_at: int | None = None
     code_ttl: int | None = None
     on_unknown: OnUnknown = OnUnknown.HOLD
+    tenant: str = ""
+    #: The country that it texts and its segments; empty and 0 where it is no text, or an earlier release made it.
+    country: str = ""
+    segments: int = 0
+    #: The accounts that it may go to, in order, where there are several; and how many seconds after it was sent it goes
+    #: on to the next one without a receipt, None for never.
+    route: tuple[str, ...] = ()
+    failover_after: float | None = None
     #: The one-time code, where we make it.
     code: str = ""
     #: What was read before the attempt that nobody knows the end of.

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dispatcher.accounts import Account, OperationSchema
+from dispatcher.budgets import Budget
 from dispatcher.callbacks import WORDS
 from dispatcher.heartbeats import WELL, Health
 from dispatcher.jobs import CARD_FIELDS, Job, Waiting
@@ -17,6 +18,7 @@ from dispatcher.privacy import one_line
 from dispatcher.states import State
 from dispatcher.status import Server, Status
 from dispatcher.suspensions import Suspension
+from dispatcher.usage import Usage
 
 #: The colour of each state: what is well, what is under way, what wants a look.
 COLOURS: Final = {
@@ -52,6 +54,9 @@ _ASIDE: Final = "--arguments -"
 
 #: Who makes a verification's code, in words.
 _MADE_BY: Final = {"ours": "us", "provider": "provider", "provider checks": "provider, checks"}
+
+#: The colour of how a budget stands.
+_STANDS: Final = {"ok": "green", "warning": "yellow", "used up": "red"}
 
 _KNOWN: Final = "How each operation is known is what stands there: a vendor's document, a vendor's code, or inferred."
 _SOURCES: Final = {"document": "the vendor's document", "vendor's code": "the vendor's own code"}
@@ -306,6 +311,33 @@ def print_suspensions(suspended: Iterable[Suspension]) -> None:
         console.print(Text(f"{one.provider}: {one.words}; {one.way_out}", "red"))
 
 
+def print_budgets(budgets: Iterable[Budget]) -> None:
+    """Print how budgets stand, each value of a rule with `*` in a line of its own."""
+    table = Table(box=None, header_style="dim")
+    for column in ("rule", "for", "used", "of", "share", "until", ""):
+        table.add_column(column)
+    for one in budgets:
+        counts_for = " ".join(f"{name}={value}" for name, value in one.counts_for.items())
+        share, until = f"{one.share:.0%}", f"{one.period_end:%Y-%m-%d %H:%M %Z}"
+        words = (one.rule, counts_for, one.used, one.cap, share, until)
+        table.add_row(*(Text(one_line(word)) for word in words), Text(one.state, _STANDS[one.state]))
+    _console().print(table)
+
+
+def print_usage(usage: Sequence[Usage]) -> None:
+    """Print sums of what was used, by whatever they are summed by."""
+    table = Table(box=None, header_style="dim")
+    for column in usage[0].of:
+        table.add_column(column)
+    for column in ("messages", "segments", "price", "estimated"):
+        table.add_column(column, justify="right")
+    for one in usage:
+        prices = (", ".join(f"{amount} {name}" for name, amount in told.items()) for told in (one.price, one.estimated))
+        words = (*one.of.values(), str(one.messages), str(one.segments), *prices)
+        table.add_row(*(Text(one_line(word)) for word in words))
+    _console().print(table)
+
+
 def print_status(status: Status) -> None:
     """Print everything on one screen, and what is wrong last."""
     console = _console()
@@ -323,6 +355,9 @@ def print_status(status: Status) -> None:
     if any(one.workers for one in status.accounts):
         console.print(_workers(status))
         console.print()
+    for account in status.accounts:
+        for words in account.slowed:
+            console.print(Text(f"{account.name}: {words}", "yellow"))
     for problem in status.problems:
         console.print(Text(problem, "red"))
     if not status.problems:

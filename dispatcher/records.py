@@ -6,7 +6,7 @@ where there is a key. Readers take `Job` for consumers or `Work` for workers out
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ import msgspec
 from dispatcher import phone
 from dispatcher.errors import ConfigurationError, InvalidRequest
 from dispatcher.jobs import (
+    CODE,
     SCHEMA,
     Category,
     Entry,
@@ -36,7 +37,7 @@ from dispatcher.jobs import (
 from dispatcher.outcomes import Failure, FailureKind
 from dispatcher.privacy import Sealer, mask_digits, mask_numbers, mask_text, mask_urls, one_line
 from dispatcher.states import FINAL, State
-from dispatcher.text import segments
+from dispatcher.text import Segments, segments
 
 _TO_BE_SENT: Final = frozenset({State.QUEUED, State.SENDING})
 
@@ -59,9 +60,13 @@ class Public(Terms, frozen=True, kw_only=True, omit_defaults=True):
     operation: str
     schema: int = SCHEMA
     segments: int | None = None
+    #: Of the number that it texts: ISO 3166, and as `phone.country` says.
+    country: str = ""
     redrive_of: str | None = None
     #: It redrives what may have been taken.
     possible_duplicate: bool = False
+    #: The accounts that it may go to, in order, where there are several.
+    route: tuple[str, ...] = ()
     #: Card details came with it, which are erased when it settles.
     card: bool = False
     sandbox: bool = False
@@ -79,6 +84,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A new job, ready to be written. `number` and `idempotency` are keyed hashes or empty."""
 
     id: str
+    #: The account that it goes to first.
+    provider: str = ""
     public: bytes
     private: bytes
     due: int | None = None
@@ -91,6 +98,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     texts: bool = False
     #: Sealed card details; empty for none.
     card: bytes = b""
+    #: Whose turn it takes where jobs wait.
+    tenant: str = ""
     #: The job that it redrives, and the state which that was read in.
     redrives: str = ""
     redrives_state: str = ""
@@ -147,7 +156,8 @@ def encode_public(request: Request, terms: Terms, operation: str, *, sandbox: bo
     public = Public(
         kind=kind_of(request),
         operation=operation,
-        segments=_segments(request),
+        segments=size.count if (size := measured(request)) else None,
+        country=phone.country(request.to) if isinstance(request, Send | Verify) else "",
         sandbox=sandbox,
         **{field: getattr(terms, field) for field in Terms.__struct_fields__},
         **more,
@@ -155,9 +165,12 @@ def encode_public(request: Request, terms: Terms, operation: str, *, sandbox: bo
     return msgspec.json.encode(public)
 
 
-def canonical(provider: str, operation: str, request: Request, terms: Terms) -> str:
-    """Return what is equal for equal requests, in whichever order they were written; it is to be hashed."""
-    return msgspec.json.encode((provider, operation, request, terms), order="deterministic").decode()
+def canonical(asked: str, operation: str, request: Request, terms: Terms) -> str:
+    """Return what is equal for equal requests, in whichever order they were written; it is to be hashed.
+
+    `asked` is the account that the caller named, several separated by commas.
+    """
+    return msgspec.json.encode((asked, operation, request, terms), order="deterministic").decode()
 
 
 def work(raw: Sequence[bytes], sealer: Sealer) -> Work:
@@ -171,25 +184,44 @@ def work(raw: Sequence[bytes], sealer: Sealer) -> Work:
         raise OfLaterRelease(f"job {id_} is of schema {schema}, which a later release writes; update this worker")
     public = _public.decode(raw[1])
     request = _request.decode(sealer.open(raw[2], id_))
+    provider = raw[3].decode()
     if raw[10] and isinstance(request, Operation):
         card = msgspec.json.decode(sealer.open(raw[10], id_), type=dict[str, str])
         request = Operation(arguments=request.arguments | card)
     return Work(
         id=id_,
-        provider=raw[3].decode(),
+        provider=provider,
         kind=public.kind,
         operation=public.operation,
-        request=request,
+        request=_of_account(request, public.route, provider),
         category=public.category,
         lane=Lane.HIGH if raw[4] else Lane.NORMAL,
         attempts=int(raw[5]),
         expires_at=int(raw[6]) if raw[6] else None,
         created_at=int(raw[7]),
+        begins_at=max(int(raw[7]), public.send_at or 0),
+        route=public.route,
+        failover_after=public.failover_after,
         code_ttl=public.code_ttl,
         on_unknown=public.on_unknown,
+        tenant=public.tenant,
+        country=public.country,
+        segments=public.segments or 0,
         doubtful=bool(raw[8]),
         code=sealer.open(raw[9], id_).decode() if raw[9] else "",
     )
+
+
+def _of_account(request: Request, route: Sequence[str], account: str) -> Request:
+    """Return a request as one account of its route gets it: options may be given for each account by name."""
+    if not isinstance(request, Send | Verify) or not by_account(request.options, route):
+        return request
+    return msgspec.structs.replace(request, options=request.options.get(account, {}))
+
+
+def by_account(options: Mapping[str, Any], accounts: Collection[str]) -> bool:
+    """Say whether options are those of several accounts, by their names."""
+    return bool(options) and all(name in accounts and isinstance(one, dict) for name, one in options.items())
 
 
 def followed(raw: Sequence[bytes], sealer: Sealer) -> Work:
@@ -255,6 +287,7 @@ def job(id_: str, fields: Mapping[bytes, bytes], sealer: Sealer, now: int, *, re
         operation=public.operation,
         category=Category(public.category),
         provider=fields[b"p"].decode(),
+        route=[*public.route] or [fields[b"p"].decode()],
         state=state,
         final=state in FINAL,
         seq=int(fields[b"n"]),
@@ -322,10 +355,11 @@ def _is_id(name: str, value: Any) -> bool:
     return (name == "id" or name.endswith("_id")) and isinstance(value, str) and not value.startswith("+")
 
 
-def _segments(request: Request) -> int | None:
+def measured(request: Request) -> Segments | None:
+    """Return what a text costs to send, its code in place; None where a request is no text."""
     if isinstance(request, Send):
-        return segments(request.text).count
-    return segments(request.template.replace("[CODE]", "000000")).count if isinstance(request, Verify) else None
+        return segments(request.text)
+    return segments(request.template.replace(CODE, "000000")) if isinstance(request, Verify) else None
 
 
 def _history(lines: str) -> Iterator[Entry]:

@@ -198,7 +198,7 @@ class Redrive:
             return draft
         if self._leave_alone([draft]):
             raise _opted_out(id_)
-        (made,) = self._write(draft.ended.provider, draft.lane, "", [draft.record], more=False).ids
+        (made,) = self._write(draft.record.provider, draft.lane, "", [draft.record], more=False).ids
         if not made:
             raise _went_on(id_)
         return made
@@ -269,7 +269,7 @@ class Redrive:
     def _make(self, fresh: Sequence[Draft], report: Redriven, batch: str) -> None:
         together = defaultdict[tuple[str, Lane], list[Draft]](list)
         for draft in fresh:
-            together[draft.ended.provider, draft.lane].append(draft)
+            together[draft.record.provider, draft.lane].append(draft)
         for (provider, lane), drafts in together.items():
             created = self._write(provider, lane, batch, [one.record for one in drafts], more=True)
             for draft, id_ in zip(drafts, created.ids, strict=True):
@@ -309,7 +309,7 @@ class Redrive:
             return ended.redriven
         _check(id_, ended, resend=resend)
         public, request = records.stored(id_, fields, self._sealer)
-        why = self._unable(ended.provider, public.operation)
+        why = self._unable((*public.route, ended.provider)[0], public.operation)
         if why is not None:
             # One error for all of them: each shall not remember where it met the others.
             raise why.with_traceback(None)

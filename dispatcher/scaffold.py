@@ -46,9 +46,12 @@ name of its own that says adapter = "{name}". Applications need none of this; wo
 COMMON: Final = {
     "adapter": "The provider it is at, where its name is another.",
     "base_url": "Where requests go: scheme and host only.",
+    "limits": "How fast it may be asked, over all workers: get=1000/60s,concurrency=20; else as its vendor says.",
     "group_size": "Texts in one request at most; a lost answer makes them unknown together.",
     "concurrency": "Jobs that one worker process has in hand at once.",
     "callback_token": "What the provider's callbacks have in their URL; made from the hash key unless set.",
+    "price": "What a segment costs, such as 0.0055 USD: before the provider tells, or where it never does.",
+    "low_balance": "A balance below this is told of, such as 10 USD.",
 }
 
 
@@ -117,7 +120,8 @@ def _account(provider: Provider) -> Iterator[str]:
         needed = "Needed" if field in provider.required else "Not needed"
         yield from _prose(f"{needed}; better {variable}, or {variable}_FILE.")
         yield f'#{field} = ""'
-    usual = {"adapter": provider.name, "concurrency": _CONCURRENCY, "callback_token": ""}
+    nothing = dict.fromkeys(("limits", "callback_token", "price", "low_balance"), "")
+    usual = {"adapter": provider.name, "concurrency": _CONCURRENCY, **nothing}
     for field, meaning in COMMON.items():
         yield from _prose(meaning)
         yield f"#{field} = {_literal(usual[field] if field in usual else getattr(provider, field))}"

@@ -245,9 +245,13 @@ class Run:
 
     def _line(self, row: Row, recipe: Recipe) -> Line:
         try:
-            return Line(row, files.message(row, recipe, self.report.batch_id))
+            made = files.message(row, recipe, self.report.batch_id)
+            drafts.check_text(self._settings, Send(to=made.to, text=made.text), self._asked.terms.get("max_segments"))
         except Rejected as why:
             return Line(row, reason=str(why))
+        except InvalidRequest as why:
+            return Line(row, reason=f"{why.field}: {why.reason}")
+        return Line(row, made)
 
     def _enqueue(self, portion: Sequence[Line]) -> None:
         """Enqueue those that have a message.
@@ -329,7 +333,8 @@ def _check(asked: Asked) -> str | None:
     if asked.batch_id is not None:
         drafts.batch_name(asked.batch_id)
     message = {name: value for name, value in asked.terms.items() if name in {"sender", "options"}}
-    drafts.terms(**{name: value for name, value in asked.terms.items() if name not in {"provider", *message}})
+    others = {"provider", "max_segments", *message}
+    drafts.terms(**{name: value for name, value in asked.terms.items() if name not in others})
     Send(to="+447700900001", text="x", **message)
     delimiter = {"tab": "\t", "\\t": "\t"}.get(asked.delimiter or "", asked.delimiter)
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):

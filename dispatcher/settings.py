@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -26,8 +27,14 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from dispatcher import phone
+from dispatcher.budgets import Rule
+from dispatcher.budgets import parse as parse_budgets
 from dispatcher.errors import ConfigurationError
+from dispatcher.jobs import Category
 from dispatcher.privacy import Sealer, keyed_hash
+from dispatcher.routes import Rule as Route
+from dispatcher.routes import parse as parse_routes
 
 PREFIX: Final = "DISPATCHER_"
 
@@ -54,6 +61,11 @@ _EXAMPLES: Final = {
 
 #: The sandbox texts nobody, so its keys need not be secret; they are only there for everything to be sealed as usual.
 _SANDBOX_KEY: Final = "the sandbox texts nobody, so this key is public"
+
+
+_CATEGORIES: Final = (
+    f"must be a number above 0 for each of {', '.join(Category)}, like otp=10,transactional=20, or one for all"
+)
 
 
 class Settings(BaseSettings):
@@ -97,6 +109,13 @@ class Settings(BaseSettings):
     stop_words: str = "STOP,STOPALL,UNSUBSCRIBE,CANCEL,END,QUIT,OPTOUT,REVOKE"
     #: What they text to get them again.
     start_words: str = "START,UNSTOP,YES"
+    #: What may be sent in a day or a month, one cap a rule; separated by semicolons in the environment:
+    #: `tenant=* messages=10000/day; country=US money=50 USD/day warn=80%`.
+    budgets: list[str] = []
+    #: The countries that are texted, in ISO 3166, separated by commas, such as GB,US; all where there is none.
+    countries: str = ""
+    #: Segments that one text may have; a longer one is refused. As many as it takes unless set.
+    max_segments: int | None = Field(None, gt=0)
     #: The accounts that workers send with, each by its name.
     providers: dict[str, dict[str, SecretStr]] = Field({}, repr=False)
 
@@ -106,6 +125,8 @@ class Settings(BaseSettings):
     idempotency_retention: float | None = Field(None, gt=0)
     #: Seconds that an event is kept.
     events_retention: float = Field(7 * 86400, gt=0)
+    #: Seconds that is kept how much was sent on a day, for `dispatcher usage`.
+    usage_retention: float = Field(400 * 86400, gt=0)
     #: Seconds that a receipt is waited for, and that what became of an unknown job is asked for.
     receipts_within: float = Field(72 * 3600, gt=0)
     #: Seconds one HTTP call may take, connecting included.
@@ -124,8 +145,23 @@ class Settings(BaseSettings):
     heartbeat: float = Field(5, gt=0)
     #: Requests that one worker process has on the wire at most.
     connections: int = Field(256, gt=0)
-    #: Attempts at a job before it is given up.
-    max_attempts: int = Field(8, gt=0)
+    #: What this machine's requests leave from, for limits by address; the machine's host name unless set.
+    egress_address: str = Field("", pattern=r"^[A-Za-z0-9._:-]{0,255}$")
+    #: Jobs that an account's breaker looks at, the latest that ended.
+    breaker_sample: int = Field(20, gt=0, le=1000)
+    #: The share of errors and timeouts among them that opens it.
+    breaker_share: float = Field(0.5, gt=0, le=1)
+    #: The share of timeouts among them that is enough.
+    breaker_timeouts: float = Field(0.3, gt=0, le=1)
+    #: Seconds that it leaves a provider alone before a probe; doubled after each that fails, to a minute at most.
+    breaker_pause: float = Field(5, gt=0, le=60)
+    #: Attempts at a job before it is given up, by category or one number for all.
+    max_attempts: str = "otp=40,transactional=60,promotional=60"
+    #: Seconds after a job could first be sent in which it is tried again, likewise; a code no longer than it is valid.
+    retry_for: str = "otp=300,transactional=21600,promotional=86400"
+    #: Which accounts jobs go to where their caller names none, the first rule that fits; separated by semicolons in the
+    #: environment: `category=otp country=GB,IE -> textgoto | mobtexting*3, clubtexting; -> clubtexting`.
+    routes: list[str] = []
 
     @classmethod
     def settings_customise_sources(
@@ -147,6 +183,43 @@ class Settings(BaseSettings):
         if url and not _well_formed(url, _SCHEMES.get(told.field_name or "", ())):
             raise ValueError(f"is no URL of its kind; write it like {_EXAMPLES[told.field_name or '']}")
         return url
+
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _are_rules(cls, told: Any) -> list[str]:
+        rules = told.split(";") if isinstance(told, str) else told
+        if not isinstance(rules, list | tuple) or not all(isinstance(one, str) for one in rules):
+            raise ValueError('must be rules, each a text, such as ["tenant=* messages=10000/day"]')
+        written = [one for one in rules if one.strip()]
+        parse_budgets(written)
+        return written
+
+    @field_validator("routes", mode="before")
+    @classmethod
+    def _are_routes(cls, told: Any) -> list[str]:
+        rules = told.split(";") if isinstance(told, str) else told
+        if not isinstance(rules, list | tuple) or not all(isinstance(one, str) for one in rules):
+            raise ValueError('must be rules, each a text, such as ["category=otp -> textgoto, clubtexting"]')
+        written = [one.strip() for one in rules if one.strip()]
+        parse_routes(written)
+        return written
+
+    @field_validator("max_attempts", "retry_for", mode="before")
+    @classmethod
+    def _by_category(cls, told: Any, field: ValidationInfo) -> str:
+        words = ",".join(f"{name}={value}" for name, value in told.items()) if isinstance(told, dict) else str(told)
+        for number in _each_category(words).values():
+            if field.field_name == "max_attempts" and not number.is_integer():
+                raise ValueError(_CATEGORIES)
+        return words
+
+    @field_validator("countries")
+    @classmethod
+    def _are_countries(cls, told: str) -> str:
+        for one in _listed(told):
+            if not phone.is_country(one):
+                raise ValueError(f"names {one!r}, and a country is two letters of ISO 3166; write it like GB,US")
+        return told
 
     @field_validator("providers", mode="before")
     @classmethod
@@ -176,6 +249,36 @@ class Settings(BaseSettings):
                 f"DISPATCHER_RETENTION ({self.retention:g} s), or a key would name a job that is forgotten"
             )
         return self
+
+    @cached_property
+    def attempts(self) -> dict[str, int]:
+        """Attempts at a job before it is given up, by category."""
+        told = {**self._usual("max_attempts"), **_each_category(self.max_attempts)}
+        return {name: int(number) for name, number in told.items()}
+
+    @cached_property
+    def retried_for(self) -> dict[str, float]:
+        """Seconds in which a job is tried again, by category."""
+        return {**self._usual("retry_for"), **_each_category(self.retry_for)}
+
+    @classmethod
+    def _usual(cls, field: str) -> dict[str, float]:
+        return _each_category(cls.model_fields[field].default)
+
+    @cached_property
+    def routing(self) -> tuple[Route, ...]:
+        """The rules of `DISPATCHER_ROUTES`."""
+        return parse_routes(self.routes)
+
+    @cached_property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules of `DISPATCHER_BUDGETS`."""
+        return parse_budgets(self.budgets)
+
+    @cached_property
+    def allowed_countries(self) -> frozenset[str]:
+        """The countries that are texted; none stands for all."""
+        return frozenset(_listed(self.countries))
 
     @property
     def keep_idempotency(self) -> float:
@@ -364,6 +467,25 @@ def _well_formed(url: str, schemes: tuple[str, ...]) -> bool:
         return bool(parts.scheme) and "://" in url and (not schemes or parts.scheme in schemes)
     except ValueError:
         return False
+
+
+def _listed(countries: str) -> list[str]:
+    return [one.strip().upper() for one in countries.split(",") if one.strip()]
+
+
+def _each_category(told: str) -> dict[str, float]:
+    """Read `otp=300,transactional=21600`, or one number for all categories."""
+    pairs = [one.partition("=") for one in told.split(",")]
+    named = pairs if "=" in told else [(category.value, "=", told) for category in Category]
+    read: dict[str, float] = {}
+    for name, _, value in named:
+        try:
+            read[Category(name.strip()).value] = float(value)
+        except ValueError:
+            raise ValueError(_CATEGORIES) from None
+    if not all(0 < number < float("inf") for number in read.values()):
+        raise ValueError(_CATEGORIES)
+    return read
 
 
 def _as_text(account: dict[str, Any]) -> dict[str, Any]:

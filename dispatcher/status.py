@@ -59,7 +59,7 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     queues: dict[str, int | None]
     #: Jobs by state, of those that are not over: queued (parked among them), sending, unknown.
     queued: int
-    #: Those of the queued that wait for a time, a retry or a limit.
+    #: Those of the queued that wait for a time, a retry, a limit or their turn.
     parked: int
     sending: int
     unknown: int
@@ -71,6 +71,9 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     callbacks: Counted = Counted()
     #: What is held back of it until its operator mends something.
     suspended: list[Suspension] = []
+    #: Its breaker, in words, where that is not closed; and why less goes than its limits let through.
+    breaker: str = ""
+    slowed: list[str] = []
 
     @property
     def served(self) -> bool:
@@ -88,6 +91,8 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
             waits = " and ".join(f"{count} {what}" for count, what in left if count)
             waiting = f"{waits} wait and " if waits else ""
             found.append(f"{waiting}no worker serves it; start one: dispatcher worker {self.name}")
+        if self.breaker:
+            found.append(f"{self.breaker}; it goes on by itself once the provider answers well")
         return found + [f"{one.words}; {one.way_out}" for one in self.suspended]
 
 
@@ -155,7 +160,9 @@ class _Look:
             served = self._served()
             told, aside = callbacks.counted(self._store)
             work = {name: self._work(name) for name in {*published, *served, *told, *self._with_jobs()}}
-            _, suspended = self._store.run(Calls(self._settings).suspended([*work]))
+            calls = Calls(self._settings)
+            _, suspended = self._store.run(calls.suspended([*work]))
+            limits = {name: self._store.run(calls.limits_shown(name)) for name in work}
         except StoreUnavailable as error:
             broker = Server(address=self._broker_address(), problem="" if self._settings.broker_url else str(error))
             return Status(at=datetime.now(UTC), redis=Server(address=address, problem=str(error)), broker=broker)
@@ -170,6 +177,8 @@ class _Look:
                 workers=[_worker(one, now) for one in found if name in one.accounts],
                 queues={queue: depths.get(queue) for queue in both_queues(name)},
                 suspended=[one for one in suspended if one.provider == name],
+                breaker=limits[name].breaker.words,
+                slowed=limits[name].slowed,
                 callbacks=told.get(name, Counted()),
                 unserved=(now - served[name]) / 1000 if name in served else None,
                 **work[name],
@@ -206,7 +215,7 @@ class _Look:
             for state in (State.QUEUED, State.SENDING, State.UNKNOWN):
                 pipe.zcard(f"d:i:{name}:{state}")
             for queue in queues:
-                pipe.zcard(f"d:w:{queue}")
+                pipe.zcard(f"d:o:{queue}")
             for queue in queues:
                 pipe.zrange(f"d:o:{queue}", 0, 0, withscores=True)
             queued, sending, unknown, *told = pipe.execute()
@@ -215,7 +224,7 @@ class _Look:
             "queued": queued,
             "sending": sending,
             "unknown": unknown,
-            "parked": sum(told[: len(queues)]),
+            "parked": max(0, queued - sum(told[: len(queues)])),
             "waiting_since": moment(int(min(oldest))) if oldest else None,
         }
 

@@ -26,9 +26,23 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from dispatcher import durability
+from dispatcher.budgets import NO_TEXT, Spending
 from dispatcher.durability import Way
 from dispatcher.errors import ConfigurationError, IdempotencyConflict, InvalidRequest, NotFound, StoreUnavailable
 from dispatcher.jobs import SCHEMA
+from dispatcher.limits import (
+    Ask,
+    BreakerRules,
+    Ended,
+    Granted,
+    Limits,
+    LimitState,
+    Refused,
+    configuration,
+    read_state,
+    time_class,
+)
+from dispatcher.queues import both_queues
 from dispatcher.states import SETTLED, State, lua_tables
 from dispatcher.suspensions import OPERATION, Suspension
 from dispatcher.suspensions import read as read_suspension
@@ -58,8 +72,21 @@ _LONGEST_LOOK: Final = 3 * 3600 * 1000
 #: Times longer that a missing permission is left alone than an account: a job is tried on it.
 _PERMISSIONS: Final = 10
 
+#: Scripts that know of limits.
+_OF_LIMITS: Final = frozenset({"deal", "learn", "limits_shown", "permit"})
+
+#: Seconds that a request may be on its way beyond its deadline, before its permit is taken for lost with its worker.
+_LEASE_SLACK: Final = 2.0
+
+#: Scripts that claim.
+_OF_CLAIMS: Final = frozenset({"claim", "reclaim"})
+
 #: Milliseconds that a process which claims no more is remembered.
 _PROCESSES_KEPT: Final = 3600 * 1000
+
+#: Milliseconds until the permit of a job that is handed to a worker: somewhat longer than a worker waits for one, so
+#: that there is always one who does; those who have theirs and wait for its moment are counted twice.
+_AHEAD: Final = 700
 
 #: Jobs that one call carries at most: a script holds the server up for about a millisecond then.
 MOST: Final = 500
@@ -92,12 +119,14 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
 class Created(msgspec.Struct, frozen=True):
     """When jobs were written, in milliseconds since 1970 on Redis' clock, and their ids.
 
-    Those in `refused` failed at once: the person wants no more texts.
+    Those in `refused` failed at once: the person wants no more texts. Those in `out` go to the workers now, and the
+    caller publishes them; the others wait for their time or their turn.
     """
 
     at: int
     ids: list[str]
     refused: list[str] = []
+    out: list[str] = []
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -109,6 +138,8 @@ class Taken(msgspec.Struct, frozen=True):
     records: list[list[bytes]]
     suspects: list[str]
     idle: list[tuple[str, str]]
+    #: The moment, in milliseconds since 1970 on Redis' clock.
+    at: int
 
     def __repr__(self) -> str:
         """Leave the records out: without a key they are in clear."""
@@ -129,6 +160,8 @@ class Advance(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     wait: str = ""
     delay: float = 0
+    #: It waits in the line of its tenant and batch, which the limits of its account hold back.
+    lined: bool = False
     #: "outcome ref", where a try came to an end.
     tried: str = ""
     #: Seconds that a verification's code lives from this move on.
@@ -136,6 +169,12 @@ class Advance(msgspec.Struct, frozen=True, kw_only=True):
     #: What its receipt is found by, as in `Word`; empty where none is expected. Seconds until it is asked for.
     receipt: str = ""
     look: float = 0
+    #: The account that this is told of, where another may have the job by now.
+    account: str = ""
+    #: The account on its route that a job which goes back to the queue goes on to.
+    goal: str = ""
+    #: Seconds after which a job that was sent goes on to the next account unless a receipt came.
+    watched: float = 0
     fields: Mapping[str, bytes | str | int] = {}
 
     def __repr__(self) -> str:
@@ -194,9 +233,11 @@ def batch_state(fields: Mapping[bytes, bytes]) -> BatchState:
 
 @cache
 def script(name: str) -> Script:
-    """Return `lua/<name>.lua` with the state tables and the shared part before it."""
+    """Return `lua/<name>.lua` with the state tables and the shared parts before it."""
     folder = resources.files("dispatcher") / "lua"
-    source = lua_tables() + (folder / "job.lua").read_text() + (folder / f"{name}.lua").read_text()
+    more = [one for one, users in (("limits", _OF_LIMITS), ("claims", _OF_CLAIMS)) if name in users]
+    files = ("usage", "job", *more, name)
+    source = lua_tables() + "".join((folder / f"{file}.lua").read_text() for file in files)
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -208,10 +249,18 @@ class Calls:
         self._keep = int(settings.retention * 1000)
         self._keys_kept = int(settings.keep_idempotency * 1000)
         self._events_kept = int(settings.events_retention * 1000)
+        self._usage_kept = int(settings.usage_retention * 1000)
         self._lease = int(settings.lease * 1000)
         self._lost_after = int(settings.lost_after * 1000)
         self._probe_every = int(settings.probe_every * 1000)
         self._receipts_within = int(settings.receipts_within * 1000)
+        self._breaker = BreakerRules(
+            sample=settings.breaker_sample,
+            share=settings.breaker_share,
+            timeouts=settings.breaker_timeouts,
+            pause=settings.breaker_pause,
+        )
+        self._hold = settings.deadline + _LEASE_SLACK
         self._mode = "sandbox" if settings.sandbox else "live"
         #: Tells one hash key from another, and nothing else of it.
         self._hash_key = settings.hashed("hash key")
@@ -237,7 +286,7 @@ class Calls:
             arguments += (
                 *(one.id, one.public, one.private, _or_empty(one.due), _or_empty(one.valid_for)),
                 *(one.number, one.idempotency, one.fingerprint, _or_empty(one.code_ttl)),
-                *(one.card, "1" if one.texts else "", one.redrives, one.redrives_state),
+                *(one.card, "1" if one.texts else "", one.redrives, one.redrives_state, one.tenant),
             )
         return Call(script("create"), arguments, lambda answer: self._read_created(answer, batch), durable=True)
 
@@ -269,15 +318,27 @@ class Calls:
         token: str,
         jobs: Sequence[tuple[str, str, Mapping[str, bytes | str]]],
         numbers: Mapping[str, str] | None = None,
+        texts: Mapping[str, Spending] | None = None,
+        *,
+        ends_only: bool = False,
     ) -> Call[list[str | None]]:
         """Claim jobs that `token` took: each its id, whether it may be repeated, and fields to set with the claim.
 
         It may be repeated "never", "once", "always" or by "resend"; `numbers` has by job the hash of the number that it
-        texts, whom nobody texts who wants no more. Answers for each None where it is ours, else the state it is in.
+        texts, whom nobody texts who wants no more, and `texts` what it uses up of budgets, which may leave no room.
+        Answers for each None where it is ours, else the state it is in, and "failed:refused" where a budget or its
+        country ended it just now. With `ends_only` nothing is claimed: it ends what must not be sent.
         """
-        arguments: list[bytes | str | float] = [token, self._lease, self._keep]
+        rules = {name: rule for one in (texts or {}).values() for name, rule in one.counters.items()}
+        positions = {name: str(position) for position, name in enumerate(rules, start=1)}
+        arguments: list[bytes | str | float] = [token, self._lease, self._keep, "1" if ends_only else "", len(rules)]
+        for name, rule in rules.items():
+            unit = f"money {rule.currency}" if rule.unit == "money" else rule.unit
+            arguments += (name, rule.text, unit, rule.per, rule.cap, rule.warn)
         for id_, repeat, fields in jobs:
-            arguments += (id_, repeat, (numbers or {}).get(id_, ""), len(fields))
+            text = (texts or {}).get(id_, NO_TEXT)
+            arguments += (id_, repeat, (numbers or {}).get(id_, ""), text.country, text.segments, text.each)
+            arguments += (" ".join(positions[name] for name in text.counters), len(fields))
             for pair in fields.items():
                 arguments += pair
         return Call(script("claim"), arguments, lambda answer: [_state(one) for one in answer[1:]], durable=True)
@@ -286,6 +347,11 @@ class Calls:
         """Assert again what `claim` won by its raw `answer`, where Redis lost that; answers how much it was."""
         won = "".join("1" if one == 1 else "0" for one in answer[1:])
         return Call(script("reclaim"), [won, *claim.arguments], int)
+
+    def balance(self, account: str, left: str, below: str, *, low: bool) -> Call[bool]:
+        """Write that the balance of `account` is `low`, or no more; answers whether that was told just now."""
+        arguments: list[bytes | str | float] = [account, left, below, "1" if low else ""]
+        return Call(script("balance"), arguments, lambda answer: bool(answer == 1))
 
     def pulse(self, process: str) -> Call[tuple[int, int]]:
         """Note that `process` claims, and how far history goes.
@@ -317,10 +383,14 @@ class Calls:
                 one.detail,
                 one.wait,
                 int(one.delay * 1000),
+                "1" if one.lined else "",
                 one.tried,
                 code_ttl,
                 one.receipt,
                 int(one.look * 1000),
+                one.account,
+                one.goal,
+                int(one.watched * 1000),
             )
             arguments.append(len(one.fields))
             for pair in one.fields.items():
@@ -358,9 +428,21 @@ class Calls:
         ]
         return Call(script("follow"), arguments, list)
 
-    def due(self, queue: str, most: int = MOST) -> Call[list[str]]:
-        """Take the jobs of `queue` whose time has come into its outbox; the caller publishes them."""
-        return Call(script("due"), [queue, most], _decoded)
+    def due(self, queue: str, most: int = MOST) -> Call[tuple[int, list[str]]]:
+        """Let the jobs of `queue` go on whose time has come; answers how many, and those that the caller publishes.
+
+        The others wait for their turn.
+        """
+        return Call(script("due"), [queue, most], lambda answer: (int(answer[0]), _decoded(answer[1])))
+
+    def deal(self, account: str, most: int = MOST) -> Call[dict[str, list[str]]]:
+        """Hand jobs that wait for their turn to the workers of `account`; the caller publishes them, by queue."""
+        queues = both_queues(account)
+        return Call(
+            script("deal"),
+            [account, _AHEAD, most],
+            lambda answer: dict(zip(queues, map(_decoded, answer), strict=True)),
+        )
 
     def lost(self, queue: str, *, empty: bool, most: int = MOST) -> Call[list[str]]:
         """Answer the jobs of `queue` whose message is lost; the caller publishes them."""
@@ -368,7 +450,7 @@ class Calls:
 
     def sweep(self, most: int = MOST) -> Call[tuple[int, int]]:
         """End dead workers' leases, expire what was not sent in time, trim; answers how many of the first two."""
-        arguments = [self._keep, self._events_kept, self._lost_after, most]
+        arguments = [self._keep, self._events_kept, self._lost_after, most, self._usage_kept]
         return Call(script("sweep"), arguments, lambda answer: (int(answer[0]), int(answer[1])))
 
     def suspend(
@@ -425,6 +507,44 @@ class Calls:
         arguments: list[bytes | str | float] = [queue, cursor, most, " ".join(operations), "1" if one else ""]
         return Call(script("free"), arguments, lambda answer: (_text(answer[0]), _decoded(answer[1])))
 
+    def permit(
+        self,
+        account: str,
+        limits: Limits,
+        asks: Sequence[Ask],
+        *,
+        run: str = "",
+        granted: bool = False,
+        address: str = "",
+    ) -> Call[list[Granted | Refused]]:
+        """Ask for permits for requests to `account`, each in its turn.
+
+        `run` is the server's as the caller knows it, and `granted` says that it was ever granted something: where Redis
+        knows nothing of that, it was lost. `address` is where the requests leave from.
+        """
+        arguments: list[bytes | str | float] = [account, self._limits(limits), run, "1" if granted else "", address]
+        arguments.append(len(asks))
+        for one in asks:
+            arguments += (one.id, "1" if one.high else "", one.what, one.jobs, one.ahead, len(one.draws))
+            for pair in one.draws.items():
+                arguments += pair
+        return Call(script("permit"), arguments, lambda answer: [_read_permit(one) for one in answer])
+
+    def learn(self, account: str, limits: Limits, ends: Sequence[Ended], *, address: str = "") -> Call[int]:
+        """Learn how requests ended that had a permit: their leases go back, penalty and breaker are told."""
+        arguments: list[bytes | str | float] = [account, self._limits(limits), address]
+        for one in ends:
+            took = "" if one.seconds is None else time_class(one.seconds)
+            arguments += (one.id, one.moment, one.letters, _or_empty(one.throttled), "1" if one.limited else "", took)
+        return Call(script("learn"), arguments, int)
+
+    def limits_shown(self, account: str) -> Call[LimitState]:
+        """Show the limits of an account, its breaker and how its requests ended of late."""
+        return Call(script("limits_shown"), [account], lambda answer: read_state(account, answer))
+
+    def _limits(self, limits: Limits) -> str:
+        return configuration(limits, self._breaker, self._hold)
+
     def _until_probe(self, scope: str) -> int:
         return self._probe_every * (_PERMISSIONS if scope.startswith(OPERATION) else 1)
 
@@ -443,7 +563,8 @@ class Calls:
         if verdict == b"CANCELLED":
             raise InvalidRequest("batch_id", "was cancelled and takes no more messages; use another batch_id", batch)
         self._refuse_stranger(answer)
-        return Created(int(rest[0]), _decoded(rest[1:-1]), _decoded(rest[-1]))
+        *ids, refused, out = rest[1:]
+        return Created(int(rest[0]), _decoded(ids), _decoded(refused), _decoded(out))
 
     def _refuse_stranger(self, answer: list[Any]) -> None:
         if answer[0] == b"MODE":
@@ -743,8 +864,15 @@ def _state(answer: Any) -> str | None:
 
 
 def _read_taken(answer: list[Any]) -> Taken:
-    records, suspects, idle = answer
-    return Taken(records, _decoded(suspects), [(id_.decode(), state.decode()) for id_, state in idle])
+    records, suspects, idle, at = answer
+    return Taken(records, _decoded(suspects), [(id_.decode(), state.decode()) for id_, state in idle], int(at))
+
+
+def _read_permit(answer: list[bytes]) -> Granted | Refused:
+    verdict, first, second, third = answer
+    if verdict == b"1":
+        return Granted(wait=int(first), moment=int(second), probe=third == b"1")
+    return Refused(delay=int(first), reason="breaker" if second == b"breaker" else "limit", own=third == b"1")
 
 
 def _read_checked(answer: list[Any]) -> tuple[int, str]:

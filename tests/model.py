@@ -27,7 +27,9 @@ SETTINGS: Final = {"idempotency_retention": KEYS_KEPT, "events_retention": 10 * 
 #: Seconds that a slot of the script that knows how far a queue is may be late.
 _SLOT: Final = 10
 
-QUEUES: Final = ("textgoto", "textgoto.high", "other")
+QUEUES: Final = ("textgoto", "textgoto.high", "other", "other.high")
+#: The accounts of a job that may go to several, in order.
+ROUTE: Final = ("textgoto", "other")
 BATCHES: Final = ("a", "b")
 REFERENCES: Final = ("r1", "r2")
 
@@ -56,6 +58,8 @@ class Job:
     out: bool = True
     published: int = 0
     due: int = 0
+    #: It waits for its turn, in its line.
+    lined: bool = False
     #: Published once only, so that its taking tells how far the queue is.
     first: bool = True
     #: Useless from then on, as long as it is queued.
@@ -71,17 +75,35 @@ class Job:
     attempts: int = 0
     #: An earlier try may have been taken.
     doubtful: bool = False
+    #: It was taken: how that is known ("sent", "undelivered") and where; and it is tried elsewhere.
+    left: tuple[str, str] | None = None
+    #: Where it may go, how far it came, and after how many ms it goes on though it was sent, None for never.
+    route: tuple[str, ...] = ()
+    at: int = 1
+    patience: int | None = None
+    #: It goes on then.
+    watched: int | None = None
     #: Somebody still finds out what became of it.
     followed: bool = False
     #: The job that was made of it by a redrive.
     redriven: str = ""
-    #: Which parts of it were delivered, and whether one was not.
-    parts: set[int] = field(default_factory=set)
-    broken: bool = False
+    #: Which parts of it were delivered by which account, and of which accounts one was not.
+    parts: dict[str, set[int]] = field(default_factory=dict)
+    broken: set[str] = field(default_factory=set)
 
     @property
     def provider(self) -> str:
         return self.queue.removesuffix(".high")
+
+    @property
+    def position(self) -> int:
+        """How many accounts of its route it came to."""
+        return max(self.at, self.route.index(self.provider) + 1 if self.provider in self.route else 0)
+
+    @property
+    def following(self) -> str:
+        """The account that it goes on to; "" for none."""
+        return self.route[self.position] if self.position < len(self.route) else ""
 
 
 @dataclass
@@ -116,6 +138,9 @@ class Order(NamedTuple):
     more: bool = False
     due: int | None = None
     valid: int | None = None
+    #: It may go to several accounts; after so many ms also where it was taken, None for never.
+    routed: bool = False
+    patience: int | None = None
 
 
 class Ask(NamedTuple):
@@ -167,19 +192,50 @@ class Model:
 
     def move(self, job: Job, to: str) -> bool:
         """Move a job as the table allows; one that may have been taken does not end as if nothing had happened."""
+        taken = ""
         if job.doubtful and to in AS_IF_NOTHING_HAPPENED:
-            to = "unknown"
+            to, taken = job.left or ("unknown", "")
         if to not in TABLE[job.state]:
             return False
         job.state, job.came, job.taker, job.held = to, self.now, "", 0
         job.story.append(to)
-        job.followed = to == "unknown"
+        job.followed, job.watched = to == "unknown", None
+        if taken:
+            self.hand_over(job, taken)
+            job.followed = to == "sent"
         if to in SETTLED:
             self.events.append((f"job.{to}", job.id))
         for name, key in self.keys.items():
             if key.id == job.id:
                 self.keys[name] = key._replace(until=self.now + KEYS_KEPT * 1000 if to in SETTLED else None)
         self.look_after(job.batch)
+        return True
+
+    def hand_over(self, job: Job, account: str) -> None:
+        """Let another account have a job, in the state that it is in."""
+        if account != job.provider:
+            job.queue = account + (".high" if job.queue.endswith(".high") else "")
+            job.came, job.followed = self.now, False
+
+    def go_on(self, job: Job) -> None:
+        """Let the next account have a queued job, now."""
+        account = job.following
+        job.at = job.position + 1
+        self.hand_over(job, account)
+
+    def fail_over(self, job: Job, how: str) -> bool:
+        """Let a job go on that was taken, where its caller asked for that and it is of use yet."""
+        useless = job.useless is not None and job.useless <= self.now
+        if not job.following or job.patience is None or useless:
+            return False
+        if job.batch and self.batches[job.batch].cancelled:
+            return False
+        before = job.provider
+        if job.state != "queued":
+            self.move(job, "queued")
+        job.doubtful, job.left = True, (how, before)
+        self.go_on(job)
+        self.back(job, self.now)
         return True
 
     def look_after(self, name: str) -> None:
@@ -205,14 +261,16 @@ class Model:
 
     def back(self, job: Job, due: int) -> None:
         """A job that came back to the queue waits; of a batch that was cancelled meanwhile it is taken back."""
-        job.out, job.due, job.taken = False, due, 0
+        job.out, job.lined, job.due, job.taken, job.taker, job.held = False, False, due, 0, "", 0
         if job.batch and self.batches[job.batch].cancelled:
             self.move(job, "cancelled")
+        elif job.useless is not None and job.useless <= due:
+            self.move(job, "expired")
 
     # -- what happens to jobs ------------------------------------------------------------------------------------------
 
-    def create(self, asked: Sequence[Ask], order: Order) -> list[str]:
-        """Make jobs, all or none. Making one again changes nothing."""
+    def create(self, asked: Sequence[Ask], order: Order, most: int) -> list[str]:
+        """Make jobs, all or none. Making one again changes nothing. So `most` may be with the workers at once."""
         lot = self.batches.get(order.batch, Batch())
         if lot.cancelled:
             raise Refused("cancelled")
@@ -222,8 +280,12 @@ class Model:
         for one in fresh:
             begins = max(order.due or 0, self.now)
             job = Job(one.id, order.queue, order.batch, order.number, created=self.now, came=self.now)
-            job.published, job.due, job.out = self.now, begins, begins == self.now
+            job.published, job.due = self.now, begins
+            job.out = begins == self.now and self.room(order.queue, most) > 0
+            job.lined = begins == self.now and not job.out
             job.useless = None if order.valid is None else begins + order.valid
+            if order.routed:
+                job.route, job.patience = ROUTE, order.patience
             self.jobs[one.id] = job
             if one.key:
                 self.keys[one.key] = Key(one.id, one.fingerprint)
@@ -337,43 +399,79 @@ class Model:
         token: str,
         to: str,
         *,
+        account: str,
+        goal: str = "",
         delay: int = 0,
         doubt: bool = False,
         spent: bool = True,
         reference: str = "",
+        watched: int = 0,
     ) -> str:
-        """Write what became of a try. Who holds the claim is believed; of anybody else only that it was taken."""
+        """Write what became of a try at `account`, after which a job that comes back goes on to `goal`.
+
+        Who holds the claim is believed; of anybody else only that it was taken.
+        """
         job = self.jobs.get(id_)
         if job is None:
             return ""
         ours = job.token == token != ""
-        if ours and to == "sent" and job.state in {"sent", "delivered", "undelivered"}:
-            # A receipt was quicker.
-            if job.state == "sent":
-                self.expect(job, reference)
+        if (ours and job.state == to) or self.known_already(job, to, account, ours=ours):
+            if to == "sent":
+                self.complete(job, reference, account, watched)
             return job.state
-        if ours and job.state == to:
-            return to
-        believed = to in GOOD_NEWS and job.state in {"unknown", "queued"}
-        # Unknown since it was taken back, it is not brought to life by what is said of the try before that.
-        believed = believed or (ours and job.story[-2:] == ["sending", "unknown"])
-        if not (believed or (ours and job.state == "sending")) or not self.move(job, to):
+        if not self.believed(job, to, ours=ours):
+            return ""
+        if to in GOOD_NEWS:
+            self.hand_over(job, account)
+        goes_on = goal != "" and goal == job.following
+        if not self.move(job, to):
             return ""
         job.doubtful = job.doubtful or doubt
-        if not spent:
-            job.attempts -= 1
+        job.attempts -= not spent
         if job.state == "queued":
+            if goes_on:
+                self.go_on(job)
             self.back(job, self.now + delay)
-        if job.state == "sent":
-            self.expect(job, reference)
+        elif job.state == to == "sent":
+            self.watch(job, watched)
+            self.expect(job, reference, account)
         return job.state
+
+    def complete(self, job: Job, reference: str, account: str, watched: int) -> None:
+        """Take in of good news that are none what finds the job from now on."""
+        left = self.left(job, account)
+        if job.state == "sent" and not left:
+            self.watch(job, watched)
+        if job.state == "sent" or left:
+            self.expect(job, reference, account)
+
+    def left(self, job: Job, account: str) -> bool:
+        """Say whether a job was taken by this account, and went on from there."""
+        return job.left is not None and job.left[1] == account
+
+    def known_already(self, job: Job, to: str, account: str, *, ours: bool) -> bool:
+        """Say whether good news are none: a receipt was quicker, or the job moved on since."""
+        quicker = ours and to == "sent" and job.state in {"sent", "delivered", "undelivered"}
+        return quicker or (to in GOOD_NEWS and self.left(job, account))
+
+    def believed(self, job: Job, to: str, *, ours: bool) -> bool:
+        good = to in GOOD_NEWS and job.state in {"unknown", "queued"}
+        # Unknown since it was taken back, it is not brought to life by what is said of the try before that.
+        unsure = ours and (job.state == "sending" or job.story[-2:] == ["sending", "unknown"])
+        return (good or unsure) and to in TABLE[job.state]
+
+    def watch(self, job: Job, ms: int) -> None:
+        """Let a job go on unless a receipt comes until then; for 0 it does not."""
+        if ms:
+            job.watched = self.now + ms
 
     def resolve(self, id_: str, to: str) -> str:
         """Somebody's word on what is unknown; that nothing was sent ends all doubt."""
         job = self.jobs.get(id_)
         if job is None or job.state != "unknown":
             return ""
-        job.doubtful = job.doubtful and to != "failed"
+        if to == "failed" and not job.left:
+            job.doubtful = False
         return job.state if self.move(job, to) else ""
 
     def cancel(self, id_: str) -> str:
@@ -381,12 +479,16 @@ class Model:
         job = self.jobs.get(id_)
         return job.state if job and job.state == "queued" and self.move(job, "cancelled") else ""
 
-    def park(self, id_: str, delay: int) -> str:
-        """Let a queued job wait; no attempt is spent."""
+    def park(self, id_: str, delay: int, *, lined: bool, goal: str = "") -> str:
+        """Let a queued job wait, in its line or for a time, or at another account; no attempt is spent."""
         job = self.jobs.get(id_)
         if job is None or job.state != "queued":
             return ""
-        job.out, job.due, job.taken, job.taker, job.held = False, self.now + delay, 0, "", 0
+        if goal and goal != job.following:
+            return "queued"
+        if goal:
+            self.go_on(job)
+        job.out, job.lined, job.due, job.taken, job.taker, job.held = False, lined, self.now + delay, 0, "", 0
         return "queued"
 
     def close(self, name: str, *, cancelled: bool) -> int | None:
@@ -400,38 +502,53 @@ class Model:
 
     # -- what providers tell afterwards --------------------------------------------------------------------------------
 
-    def expect(self, job: Job, reference: str) -> None:
+    def expect(self, job: Job, reference: str, account: str) -> None:
         """A receipt is found by this reference from now on; what came before it is heard."""
         if not reference:
             return
         self.references[reference] = (job.id, self.now + RECEIPTS_WITHIN * 1000)
-        job.followed = True
+        job.followed = job.followed or job.provider == account
         for news in self.early.pop(reference, ([], 0))[0]:
             self.hear(job, news)
 
     def hear(self, job: Job, news: News) -> bool:
         """Take in news, which never lead back; of several parts all must be delivered, one that is not is enough."""
-        to = news.state
+        to, account = news.state, news.provider
         if news.parts > 1 and to == "undelivered":
-            job.broken = True
-        elif news.parts > 1 and job.broken:
+            job.broken.add(account)
+        elif news.parts > 1 and account in job.broken:
             to = None
         elif news.parts > 1 and to == "delivered":
-            job.parts.add(news.part)
-            to = to if len(job.parts) >= news.parts else None
+            parts = job.parts.setdefault(account, set())
+            parts.add(news.part)
+            to = to if len(parts) >= news.parts else None
+        if account != job.provider:
+            to = self.of_before(job, to, account)
         if to is None or to not in TABLE[job.state] or (to == "failed" and job.state != "unknown"):
             return False
-        job.doubtful = job.doubtful and to != "failed"
+        if to == "undelivered" and self.fail_over(job, to):
+            return True
+        if to == "failed" and not job.left:
+            job.doubtful = False
+        self.hand_over(job, account)
         return self.move(job, to)
+
+    def of_before(self, job: Job, to: str | None, account: str) -> str | None:
+        """Return what news still mean of an account that a job has left: that it was taken, or is there."""
+        if to == "undelivered" and job.left == ("sent", account):
+            job.left = ("undelivered", account)
+        return to if to == "delivered" or (to == "sent" and not self.left(job, account)) else None
 
     def receipt(self, news: News) -> str:
         job = self.jobs.get(news.own)
-        if job is None or job.provider != news.provider:
+        if job is None or news.provider not in {job.provider, *job.route[: job.at]}:
             job = self.jobs.get(self.references.get(news.reference, ("", 0))[0])
         if job is not None:
             moved = self.hear(job, news)
-            if moved and news.state == "sent":
-                self.expect(job, news.reference)
+            if moved and news.state == "sent" and news.reference:
+                if job.following:
+                    self.watch(job, job.patience or 0)
+                self.expect(job, news.reference, news.provider)
             return "moved" if moved else "late"
         if not news.reference:
             return "late"
@@ -441,15 +558,30 @@ class Model:
 
     # -- what the clock does -------------------------------------------------------------------------------------------
 
-    def queued(self, queue: str, *, out: bool) -> list[Job]:
-        return [job for job in self.jobs.values() if (job.state, job.queue, job.out) == ("queued", queue, out)]
+    def queued(self, queue: str, *, out: bool = False, lined: bool = False) -> list[Job]:
+        wanted = ("queued", queue, out, lined)
+        return [job for job in self.jobs.values() if (job.state, job.queue, job.out, job.lined) == wanted]
 
-    def due(self, queue: str) -> set[str]:
-        """Publish what is due."""
-        ready = [job for job in self.queued(queue, out=False) if job.due <= self.now]
-        for job in ready:
-            job.out, job.published = True, self.now
-        return {job.id for job in ready}
+    def room(self, queue: str, most: int) -> int:
+        """Return how many more jobs may go to the workers at once: none while others wait for their turn."""
+        return 0 if self.queued(queue, lined=True) else most - len(self.queued(queue, out=True))
+
+    def due(self, queue: str, most: int) -> set[str]:
+        """Publish what is due; what the workers have no room for waits for its turn."""
+        ready = sorted((job.due, job.id) for job in self.queued(queue) if job.due <= self.now)
+        room = max(0, self.room(queue, most))
+        for _, id_ in ready[:room]:
+            self.jobs[id_].out, self.jobs[id_].published = True, self.now
+        for _, id_ in ready[room:]:
+            self.jobs[id_].lined = True
+        return {id_ for _, id_ in ready[:room]}
+
+    def deal(self, ids: Iterable[str]) -> None:
+        """Hand these to the workers."""
+        for id_ in ids:
+            job = self.jobs[id_]
+            assert (job.state, job.lined) == ("queued", True)
+            job.out, job.lined, job.published = True, False, self.now
 
     def may_be_lost(self, queue: str) -> set[str]:
         """Out for long, and in nobody's hands."""
@@ -487,12 +619,15 @@ class Model:
         over = [job for job in useless if job.useless is not None and job.useless <= self.now]
         for job in over:
             self.move(job, "expired")
+        for job in [job for job in self.jobs.values() if job.watched is not None and job.watched <= self.now]:
+            job.watched = None
+            self.fail_over(job, "sent")
         return len(dead), len(over)
 
     def hold(self, known: int) -> None:
         """Take for sent what may have been, in a part of history that was lost."""
         for job in [job for job in self.jobs.values() if job.state == "queued" and job.created <= known]:
-            if (job.published <= known) if job.out else (job.due <= self.now):
+            if (job.published <= known) if job.out else (job.lined or job.due <= self.now):
                 self.move(job, "unknown")
 
     def give_up(self, ids: Iterable[str]) -> None:

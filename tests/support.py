@@ -35,9 +35,12 @@ TIMES: Final = {"deadline": "3", "lease": "6", "lost_after": "2", "sweep_every":
 #: The same for a few jobs at a time, which no load holds up: a dead worker's are found sooner.
 SHORT: Final = {"deadline": "1", "lease": "2", "lost_after": "1"}
 
-#: Keys that outlive a test on a server with a worker that goes on: what it entered with, its accounts, and Celery's
-#: routes to it.
-_KEPT: Final = re.compile(rb"d:(a|mode|hk)|disp:_kombu\..*")
+#: Keys that outlive a test on a server with a worker that goes on: what it entered with, its accounts, their limits, and
+#: Celery's routes to it.
+_KEPT: Final = re.compile(rb"d:(a|mode|hk|lm:.*)|disp:_kombu\..*")
+
+#: What outlives it of an account's limits: lost, they would be heeded with caution for some seconds.
+_OF_LIMITS: Final = frozenset({b"cf", b"rn", b"at"})
 
 
 def phone(ending: int) -> str:
@@ -312,6 +315,10 @@ class Deployment:
         gone = [key for key in self.redis.scan_iter(count=1000) if not _KEPT.fullmatch(key)]
         for start in range(0, len(gone), 1000):
             self.redis.delete(*gone[start : start + 1000])
+        for key in self.redis.scan_iter("d:lm:*"):
+            used = {*self.redis.hkeys(key)} - _OF_LIMITS
+            if used:
+                self.redis.hdel(key, *used)
 
     def close(self) -> None:
         """Stop the workers, close the clients."""

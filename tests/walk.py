@@ -14,6 +14,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, seed
 from hypothesis import settings as profile
@@ -42,6 +43,7 @@ from tests.model import (
     QUEUES,
     RECEIPTS_WITHIN,
     REFERENCES,
+    ROUTE,
     Ask,
     Job,
     Model,
@@ -142,6 +144,7 @@ _ENDS: Final = {
     "refused": "failed",
     "ambiguous": "unknown",
     "once more": "queued",
+    "elsewhere": "queued",
     "not sent": "queued",
     "too fast": "queued",
 }
@@ -157,10 +160,36 @@ orders = st.builds(
     more=st.booleans(),
     due=st.sampled_from([None, None, -5000, 30_000, 100_000]),
     valid=st.sampled_from([None, None, 20_000, 200_000]),
+    routed=st.booleans(),
+    patience=st.sampled_from([None, 30_000]),
 )
 delays = st.sampled_from([0, 5000])
 tokens = st.integers(0, 5)
 repeats = st.sampled_from(["never", "never", "once", "always", "resend"])
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a worker tells of a try: where it was, where the job goes on to, in how many ms, and the reference."""
+
+    account: str
+    goal: str
+    delay: int
+    reference: str
+
+
+def _key(account: str, reference: str) -> str:
+    """What a receipt is found by: no two accounts have the same."""
+    return f"{account}-{reference}" if reference else ""
+
+
+def _public(order: Order) -> bytes:
+    told: dict[str, object] = {"kind": "send", "operation": "send"}
+    if order.routed:
+        told["route"] = ROUTE
+        if order.patience is not None:
+            told["failover_after"] = order.patience / 1000
+    return msgspec.json.encode(told)
 
 
 class Walk(RuleBasedStateMachine):
@@ -172,6 +201,9 @@ class Walk(RuleBasedStateMachine):
         self.bench = self._stack.enter_context(world())
         self.model = Model()
         self.model.now = self.bench.clock.ms
+        for queue in QUEUES:
+            # So few that some have to wait for their turn.
+            self.bench.redis.hset(f"d:qw:{queue}", mapping={"n": 2, "at": self.bench.clock.ms})
         #: Who takes and claims, by number.
         self.tokens = ["0"]
         #: Calls that were made, which may come once more.
@@ -182,6 +214,8 @@ class Walk(RuleBasedStateMachine):
         self.in_any_order = False
         #: Whose claim of each job is live, as nobody but the calls' answers tells.
         self.live: dict[str, str] = {}
+        #: The account that each claim was for.
+        self.claimed: dict[tuple[str, str], str] = {}
 
     def teardown(self) -> None:
         self._stack.close()
@@ -250,7 +284,9 @@ class Walk(RuleBasedStateMachine):
         self.happen(lambda: self._take(token, ids, alone=True, twice=twice))
         self.happen(lambda: self._claim(token, ids, repeat, twice=twice))
         for id_ in ids if end else []:
-            self.happen(partial(self._outcome, id_, token, end, 0, "r1", twice=twice))
+            job = self.model.jobs[id_]
+            told = Told(job.provider, job.following if end == "elsewhere" else "", 0, "r1")
+            self.happen(partial(self._outcome, id_, token, end, told, twice=twice))
 
     @precondition(lambda self: len(self.there(*BUSY)) < _ENOUGH)
     @rule(
@@ -273,14 +309,14 @@ class Walk(RuleBasedStateMachine):
             record(
                 one.id, due=order.due, valid_for=order.valid, idempotency=one.key, fingerprint=one.fingerprint,
                 number=self.bench.settings.hashed("number", order.number), texts=True, redrives=one.old,
-                redrives_state=one.was,
+                redrives_state=one.was, public=_public(order),
             )
             for one in asked
         ]  # fmt: skip
         provider, high = order.queue.removesuffix(".high"), order.queue.endswith(".high")
         call = self.bench.calls.create(provider, high=high, batch=order.batch, records=records, more=order.more)
         try:
-            ids = self.model.create(asked, order)
+            ids = self.model.create(asked, order, self.most_out(order.queue))
         except Refused as refused:
             before = Seen.of(self.bench).values
             with pytest.raises(InvalidRequest) as error:
@@ -378,6 +414,7 @@ class Walk(RuleBasedStateMachine):
             if state is None:
                 assert self.live.get(id_, token) == token, "two claims of one job are live"
                 self.live[id_] = token
+                self.claimed[id_, token] = self.model.jobs[id_].provider
 
     @precondition(lambda self: any(job.token for job in self.model.jobs.values()))
     @rule(
@@ -398,41 +435,60 @@ class Walk(RuleBasedStateMachine):
         live = [job for job in tried if job.state == "sending"]
         job = (tried if late or not live else live)[one % len(tried if late or not live else live)]
         id_, token = job.id, self.token(number) if stranger else job.token
-        self.happen(lambda: self._outcome(id_, token, kind, delay, reference, twice=twice))
+        told = Told(
+            self.claimed.get((id_, token), job.provider), job.following if kind == "elsewhere" else "", delay, reference
+        )
+        self.happen(lambda: self._outcome(id_, token, kind, told, twice=twice))
 
-    def _outcome(self, id_: str, token: str, kind: str, delay: int, reference: str, *, twice: bool) -> None:
+    def _outcome(self, id_: str, token: str, kind: str, told: Told, *, twice: bool) -> None:
         to = _ENDS[kind]
         doubt, spent = kind in {"ambiguous", "once more"}, kind != "too fast"
-        reference = reference if kind == "accepted" else ""
+        reference = _key(told.account, told.reference) if kind == "accepted" else ""
         job = self.model.jobs.get(id_)
+        watched = (
+            job.patience or 0 if job is not None and kind == "accepted" and job.route[-1:] != (told.account,) else 0
+        )
         fields: dict[str, str | int] = {"i": 1} if doubt else {}
         if not spent and job is not None:
             fields["a"] = max(0, job.attempts - 1)
         move = Advance(
             id=id_, guard=token or "nobody", state=State(to), detail=kind, fields=fields, receipt=reference, look=30,
-            wait="retry" if to == "queued" else "", delay=delay / 1000, tried=f"{kind.replace(' ', '_')} ",
+            wait="retry" if to == "queued" else "", delay=told.delay / 1000, tried=f"{kind.replace(' ', '_')} ",
+            account=told.account, goal=told.goal, watched=watched / 1000,
         )  # fmt: skip
         (state,) = self.ask(self.bench.calls.advance([move]), twice=twice, differs=True)
         assert state == self.model.outcome(
-            id_, token or "nobody", to, delay=delay, doubt=doubt, spent=spent or job is None or not job.attempts,
-            reference=reference,
+            id_, token or "nobody", to, account=told.account, goal=told.goal, delay=told.delay, doubt=doubt,
+            spent=spent or job is None or not job.attempts, reference=reference, watched=watched,
         )  # fmt: skip
 
     @precondition(lambda self: self.model.jobs)
-    @rule(one=one, to=st.sampled_from(["cancelled", "queued", "sent", "completed", "failed"]), twice=st.booleans())
-    def somebody_says_so(self, one: int, to: str, *, twice: bool) -> None:
+    @rule(
+        one=one,
+        to=st.sampled_from(["cancelled", "queued", "elsewhere", "sent", "completed", "failed"]),
+        lined=st.booleans(),
+        twice=st.booleans(),
+    )
+    def somebody_says_so(self, one: int, to: str, *, lined: bool, twice: bool) -> None:
         """A caller takes a job back, a limiter lets it wait, an operator resolves what is unknown."""
         (id_,) = self.some([one])
-        self.happen(lambda: self._say(id_, to, twice=twice))
+        goal = self.model.jobs[id_].following if to == "elsewhere" else ""
+        told = "queued" if to == "elsewhere" else to
+        self.happen(lambda: self._say(id_, told, lined=lined, goal=goal, twice=twice))
 
-    def _say(self, id_: str, to: str, *, twice: bool) -> None:
+    def _say(self, id_: str, to: str, *, twice: bool, lined: bool = False, goal: str = "") -> None:
         guard = "=queued" if to in {"cancelled", "queued"} else "=unknown"
-        move = Advance(id=id_, guard=guard, state=State(to), detail="said", wait="limit", delay=7)
+        move = Advance(
+            id=id_, guard=guard, state=State(to), detail="said", wait="limit", delay=7, lined=lined, goal=goal
+        )
         (state,) = self.ask(self.bench.calls.advance([move]), twice=twice, differs=True)
         if to == "cancelled":
             assert state == self.model.cancel(id_)
         else:
-            assert state == (self.model.park(id_, 7000) if to == "queued" else self.model.resolve(id_, to))
+            waits = to == "queued"
+            assert state == (
+                self.model.park(id_, 7000, lined=lined, goal=goal) if waits else self.model.resolve(id_, to)
+            )
 
     @precondition(lambda self: any(batch.open for batch in self.model.batches.values()))
     @rule(batch=st.sampled_from(BATCHES), cancelled=seldom, twice=st.booleans())
@@ -472,7 +528,7 @@ class Walk(RuleBasedStateMachine):
     ) -> None:
         """News of a job, by our id or by the provider's reference: early, late, out of order, a part at a time."""
         ids = self.some([one]) if own else []
-        news = News(state, ids[0] if ids else "", provider, reference, *parts)
+        news = News(state, ids[0] if ids else "", provider, _key(provider, reference), *parts)
         self.happen(lambda: self._receipt(news, twice=twice))
 
     def _receipt(self, news: News, *, twice: bool) -> None:
@@ -490,13 +546,32 @@ class Walk(RuleBasedStateMachine):
         self.ask(call, twice=twice, differs=True)
         (self.model.leave_alone.add if out else self.model.leave_alone.discard)(number)
 
-    @precondition(lambda self: self.there("queued", out=False))
+    def most_out(self, queue: str) -> int:
+        return int(self.bench.redis.hget(f"d:qw:{queue}", "n"))
+
+    @precondition(lambda self: self.there("queued", lined=True))
+    @rule(number=one, twice=st.booleans())
+    def deal(self, number: int, *, twice: bool) -> None:
+        """Those whose turn it is go to the workers: as many as they have room for."""
+        waiting = self.there("queued", lined=True)
+        account = waiting[number % len(waiting)].provider
+        before = {queue: len(self.model.queued(queue, lined=True)) for queue in QUEUES}
+        for _ in range(2 if twice else 1):
+            for queue, ids in self.bench.run(self.bench.calls.deal(account)).items():
+                out = len(self.model.queued(queue, out=True)) if queue in QUEUES else 0
+                left = before.get(queue, 0)
+                assert len(ids) == min(left, max(0, self.most_out(queue) - out) if left else 0)
+                self.model.deal(ids)
+                before[queue] = left - len(ids)
+
+    @precondition(lambda self: self.there("queued", out=False, lined=False))
     @rule(number=one, twice=st.booleans())
     def due(self, number: int, *, twice: bool) -> None:
-        waiting = self.there("queued", out=False)
+        waiting = self.there("queued", out=False, lined=False)
         queue = waiting[number % len(waiting)].queue
         call = self.bench.calls.due(queue)
-        assert set(self.ask(call, twice=twice, differs=True)) == self.model.due(queue)
+        _, out = self.ask(call, twice=twice, differs=True)
+        assert set(out) == self.model.due(queue, self.most_out(queue))
 
     @precondition(lambda self: any(self.model.may_be_lost(queue) for queue in QUEUES))
     @rule(number=one, empty=st.booleans(), twice=st.booleans())
@@ -564,6 +639,7 @@ class Walk(RuleBasedStateMachine):
         """A job that was accepted is found until long after it settled; its story has moves that the table allows."""
         stored = seen.hash(f"d:j:{job.id}")
         assert stored.get("s") == job.state
+        assert stored.get("p") == job.provider
         left = seen.lives.get(f"d:j:{job.id}")
         assert (left is not None) == (job.state in SETTLED)
         if left is not None:
@@ -584,11 +660,12 @@ class Walk(RuleBasedStateMachine):
     def _listed_once(self, seen: Seen) -> None:
         """Each job is in the index of its state, and in that one alone."""
         found = Counter(
-            (id_, key.rpartition(":")[2], int(score))
+            (id_, *key.split(":")[2:], int(score))
             for key in seen.values if key.startswith("d:i:")
             for id_, score in seen.zset(key).items() if id_ in self.model.jobs
         )  # fmt: skip
-        assert found == Counter({(job.id, job.state, job.came): 1 for job in self.model.jobs.values()})
+        jobs = self.model.jobs.values()
+        assert found == Counter({(job.id, job.provider, job.state, job.came): 1 for job in jobs})
 
     def _waiting_or_running(self, seen: Seen) -> None:
         """A queued job is out or waits, one that is sending has a lease, one that settled is in none of these lists."""
@@ -596,12 +673,24 @@ class Walk(RuleBasedStateMachine):
         for queue in QUEUES:
             out = {job.id: job.published for job in self.model.queued(queue, out=True)}
             assert seen.zset(f"d:o:{queue}") == out
-            assert seen.zset(f"d:w:{queue}") == {job.id: job.due for job in self.model.queued(queue, out=False)}
+            assert seen.zset(f"d:w:{queue}") == {job.id: job.due for job in self.model.queued(queue)}
+            self._in_their_lines(seen, queue)
         assert seen.zset("d:l") == {job.id: job.lease for job in jobs if job.state == "sending"}
         assert seen.zset("d:x") == {job.id: job.useless for job in jobs if job.state == "queued" and job.useless}
+        watched = {job.id: job.watched for job in jobs if job.watched is not None}
+        assert {id_: at for id_, at in seen.zset("d:fo").items() if id_ in self.model.jobs} == watched
         for provider in ("textgoto", "other"):
             mine = {job.id for job in jobs if job.provider == provider and job.followed}
             assert {id_ for id_ in seen.zset(f"d:f:{provider}") if id_ in self.model.jobs} == mine
+
+    def _in_their_lines(self, seen: Seen, queue: str) -> None:
+        """Each in that of its batch, which takes turns."""
+        lines = {job.batch for job in self.model.queued(queue, lined=True)}
+        for batch in ["", *BATCHES]:
+            mine = {job.id for job in self.model.queued(queue, lined=True) if job.batch == batch}
+            assert {*seen.zset(f"d:q:{queue}:{batch}:")} == mine
+        assert lines <= {*seen.zset(f"d:qb:{queue}:")}
+        assert not lines or "" in seen.zset(f"d:qt:{queue}")
 
     def _batches(self, seen: Seen) -> None:
         """The counts of a batch add up, and are those of its jobs."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
+from dispatcher import budgets
 from dispatcher.accounts import Account, ArgumentSchema, OperationSchema
 from dispatcher.errors import ConfigurationError
 from workers.providers.base import Adapter, setting
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 GROUP: Final = "dispatcher.providers"
 
 #: Settings that every account may have.
-_COMMON: Final = frozenset({"adapter", "base_url", "limits", "concurrency", "group_size", "callback_token"})
+_COMMON: Final = frozenset(
+    {"adapter", "base_url", "limits", "concurrency", "group_size", "callback_token", "price", "low_balance"}
+)
 
-#: Settings whose capability a later release brings; silently ignoring them would be worse than refusing.
-_LATER: Final = {"limits": "the limiter"}
+#: Settings that are amounts of money, and what reads them.
+_MONEY: Final[Mapping[str, Callable[[str], object]]] = {"price": budgets.money, "low_balance": budgets.check_threshold}
 
 
 @cache
@@ -116,6 +119,7 @@ def described(one: Adapter, *, sandbox: bool) -> Account:
         capabilities={field: str(getattr(told, field)) for field in told.__struct_fields__},
         sandbox=sandbox,
         schemas=schemas(one),
+        limits=one.limited.shown,
     )
 
 
@@ -142,9 +146,10 @@ def _check(account: str, own: dict[str, str], found: type[Adapter]) -> None:
         if field not in _COMMON and field not in found.required and field not in found.optional:
             known = ", ".join(sorted({*_COMMON, *found.required, *found.optional}))
             raise ConfigurationError(f"{setting(account, field)} is no setting of {found.name}; there are: {known}")
-        if field in _LATER:
-            raise ConfigurationError(
-                f"{setting(account, field)} is for {_LATER[field]}, which this release does not have yet; unset it"
-            )
         if field in {"group_size", "concurrency"} and not (value.isdecimal() and int(value) > 0):
             raise ConfigurationError(f"{setting(account, field)} must be a whole number above 0")
+        if field in _MONEY:
+            try:
+                _MONEY[field](value)
+            except ValueError as error:
+                raise ConfigurationError(f"{setting(account, field)} {error}") from None

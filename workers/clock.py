@@ -74,20 +74,34 @@ class Clock:
             await asyncio.sleep(self._settings.tick)
 
     async def tick(self) -> int:
-        """Publish the jobs that are due; return how many."""
+        """Publish the jobs that are due and those whose turn it is; return how many."""
         released = 0
         if self._look is not None:
             try:
                 await self._look()
             except msgspec.MsgspecError as error:
                 log.error("what is suspended cannot be read: %s", error.__class__.__name__)  # noqa: TRY400 - a traceback could show values
-        for queue in await self._queues():
-            while due := await self._store.run(self._calls.due(queue)):
-                await self._publish(queue, due)
-                released += len(due)
-                if len(due) < MOST:
-                    break
+        for account in await self._accounts():
+            for queue in both_queues(account):
+                released += await self._release(queue)
+            released += await self._deal(account)
         return released
+
+    async def _release(self, queue: str) -> int:
+        released, due = 0, MOST
+        while due >= MOST:
+            due, out = await self._store.run(self._calls.due(queue))
+            released += await self._told(queue, out)
+        return released
+
+    async def _deal(self, account: str) -> int:
+        dealt = await self._store.run(self._calls.deal(account))
+        return sum([await self._told(queue, ids) for queue, ids in dealt.items()])
+
+    async def _told(self, queue: str, ids: list[str]) -> int:
+        if ids:
+            await self._publish(queue, ids)
+        return len(ids)
 
     async def sweep(self) -> None:
         """End dead workers' leases, expire what was not sent in time, publish lost messages again."""
@@ -95,7 +109,7 @@ class Clock:
             log.info("ended %d leases, expired %d jobs", *done)
             if max(done) < MOST:
                 break
-        for queue in await self._queues():
+        for queue in [queue for account in await self._accounts() for queue in both_queues(account)]:
             await self._find_lost(queue, f"d:o:{queue}", partial(self._calls.lost, queue))
         for account in await self._store.run(self._callbacks.sweep()):
             queue = receipts_queue(account)
@@ -115,7 +129,7 @@ class Clock:
             if len(lost) < MOST:
                 break
 
-    async def _queues(self) -> list[str]:
+    async def _accounts(self) -> list[str]:
         with unavailable(self._settings.redis_shown):
-            providers: Any = await self._store.redis.smembers("d:p")
-        return [queue for provider in sorted(providers) for queue in both_queues(provider.decode())]
+            accounts: Any = await self._store.redis.smembers("d:p")
+        return sorted(account.decode() for account in accounts)

@@ -14,15 +14,16 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
 import msgspec
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from dispatcher import records
+from dispatcher import budgets, phone, records
+from dispatcher.budgets import Spending
 from dispatcher.errors import ConfigurationError, InvalidRequest, StoreUnavailable
 from dispatcher.jobs import Lane, Work
 from dispatcher.outcomes import Accepted, Checked, Failure, FailureKind, Found, Outcome
@@ -34,9 +35,9 @@ from dispatcher.store import Advance, Call, Caller, Calls, Taken, call_name
 from workers import loops, policy
 from workers.adapters import receipt_key
 from workers.lanes import Places, Turns
-from workers.limits import GOOD_FOR, Later, Limiter
+from workers.limits import Later, Limiter, Permit
 from workers.providers.base import Adapter, Group, Plan, Request, Response
-from workers.suspensions import Suspensions
+from workers.suspensions import Suspensions, spendable
 
 log = logging.getLogger("dispatcher.worker")
 
@@ -44,6 +45,12 @@ T = TypeVar("T")
 
 #: Seconds until another worker may have what this one cannot read or does not serve.
 _ELSEWHERE: Final = 60.0
+
+#: Seconds that it is remembered what had no room, and that it is asked for before a permit is.
+_FULL_FOR: Final = 60.0
+
+#: What a claim answers of a job that a budget or its country had no room for.
+_REFUSED: Final = "failed:refused"
 
 #: Digits of a one-time code that we make.
 _CODE_DIGITS: Final = 6
@@ -70,6 +77,16 @@ class Hand(msgspec.Struct, frozen=True):
     token: str
     jobs: list[Work] = []
     back: list[Work] = []
+
+
+class Slot(msgspec.Struct):
+    """A permit in use: until when it is good, by our clock, and what came of it."""
+
+    permit: Permit
+    until: float
+    #: By job; empty where nothing was sent.
+    outcomes: Mapping[str, Outcome] = {}
+    seconds: float = 0.0
 
 
 class Execution:
@@ -108,6 +125,13 @@ class Execution:
         self._room = Places(2 * settings.connections, max(1, settings.connections // 4))
         self._alone = asyncio.Lock()
         self._stopping = False
+        #: Milliseconds that our clock is behind Redis'.
+        self._behind = 0.0
+        self._rules = settings.rules
+        #: What a segment costs, by account, as a claim has it.
+        self._prices = {name: f"{told[0]} {told[1]}" for name in adapters if (told := _price(settings, name))}
+        #: Counters and countries that lately had no room, and until when that is remembered.
+        self._full: dict[str, float] = {}
 
     def stop(self) -> None:
         """Claim nothing any more: what is on the wire is brought to its end, the rest goes back to its queue."""
@@ -133,11 +157,14 @@ class Execution:
             return plan.refused[job.id]
         (group,) = plan.groups
         async with self.turns.take(job.provider):
-            if await self._permit(group):
+            slot = await self._permit(group)
+            if isinstance(slot, Later):
                 return None
-            outcome = self._read(await self._transport.send(group.request), group)[job.id]
+            with self._used(job.provider, slot):
+                outcome = (await self._sent(group, slot))[job.id]
         self.suspensions.learn(job, outcome)
         await self.suspensions.save()
+        await self._balance(job, outcome)
         return outcome
 
     async def _taken(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -169,10 +196,11 @@ class Execution:
     async def _execute(self, hand: Hand, plan: Plan) -> list[str]:
         """Refuse what can never work, and take each request along its road."""
         words = []
+        mine = {job.id: job for job in hand.jobs}
         for id_, failure in plan.refused.items():
-            words.append(await self._refuse(id_, failure))
+            words.append(await self._turned_away(mine[id_], failure))
         # None is cancelled for another's error: cancelling a send in the middle would make it unknown.
-        roads = (self._request(hand, group) for group in plan.groups)
+        roads = (self._road(hand, group) for group in plan.groups)
         ends = await asyncio.gather(*roads, return_exceptions=True)
         words += await self._hand_back(hand)
         for group, end in zip(plan.groups, ends, strict=True):
@@ -187,6 +215,21 @@ class Execution:
         failure = _internal(f"the request could not be made: {error.__class__.__name__}")
         return [await self._refuse(job.id, failure) for job in group.jobs]
 
+    async def _road(self, hand: Hand, group: Group) -> list[str]:
+        """End what no budget or country has room for, before it takes a permit from others; make the request."""
+        texts = self._texts(group)
+        now = self._clock()
+        if not any(self._full.get(name, now) > now for one in texts.values() for name in (one.country, *one.counters)):
+            return await self._request(hand, group)
+        asked = [(job.id, "never", dict[str, bytes | str]()) for job in group.jobs]
+        states = await self._store.run(self._calls.claim(hand.token, asked, {}, texts, ends_only=True))
+        left = [job for job, state in zip(group.jobs, states, strict=True) if state == State.QUEUED]
+        words = [state for state in states if state not in {None, State.QUEUED}]
+        self._remember(texts, group.jobs, states)
+        for one in self._plan(left).groups if words else [group]:
+            words += await self._request(hand, one)
+        return words
+
     async def _request(self, hand: Hand, group: Group) -> list[str]:
         """Take one request along the road: baseline, permit, claim, send, outcomes."""
         account, high = group.jobs[0].provider, group.jobs[0].lane == Lane.HIGH
@@ -196,14 +239,17 @@ class Execution:
                 hand.back.extend(group.jobs)
                 return []
             baseline = await self._baseline(group)
-            later = await self._permit(group)
-            if later is not None:
-                why = self._why(group) if later.reason == "suspended" else ""
-                return await self._park([job.id for job in group.jobs], later.reason, later.delay, why)
-            claimed, words = await self._claim(hand.token, group, baseline)
-            if claimed is None:
-                return words
-            outcomes = self._read(await self._transport.send(claimed.request), claimed)
+            slot = await self._permit(group)
+            if isinstance(slot, Later):
+                why = self._why(group) if slot.reason == "suspended" else ""
+                return await self._put_off(group, slot, why)
+            with self._used(account, slot):
+                claimed, words = await self._claim(hand.token, group, baseline)
+                if claimed is None:
+                    return words
+                if self._clock() > slot.until:
+                    return words + await self._unclaim(hand.token, claimed.jobs)
+                outcomes = await self._sent(claimed, slot)
             for job in claimed.jobs:
                 self.suspensions.learn(job, outcomes[job.id])
         return words + await self._write(hand.token, claimed.jobs, outcomes)
@@ -212,6 +258,7 @@ class Execution:
 
     async def _open(self, token: str, taken: Taken) -> tuple[Hand, list[str]]:
         """Put the taken jobs into our hand; answer a word for each that is not there."""
+        self._behind = taken.at - self._clock() * 1000
         hand, words = Hand(token), [state for _, state in taken.idle]
         for raw in taken.records:
             words += await self._open_one(raw, hand)
@@ -261,20 +308,38 @@ class Execution:
         except Exception as error:  # noqa: BLE001 - see _plan
             return Plan(refused={job.id: _internal(f"the adapter cannot build it: {error.__class__.__name__}")})
 
-    async def _permit(self, group: Group) -> Later | None:
+    async def _permit(self, group: Group) -> Slot | Later:
         """Wait for a permit that is near; answer when to come back where it is not."""
         if self.suspensions.held(group):
             return Later(policy.SUSPENDED, "suspended")
+        account = group.jobs[0].provider
         while True:
             asked = self._clock()
-            grant = await self._limiter.acquire(group.jobs[0].provider, group)
+            grant = await self._limiter.acquire(account, group)
             if isinstance(grant, Later):
                 return grant
+            slot = Slot(grant, asked + grant.wait + grant.good_for)
             if grant.wait:
                 await self._sleep(grant.wait)
-            if self._clock() - asked <= grant.wait + GOOD_FOR:
-                return None
+            if self._clock() <= slot.until:
+                return slot
             # The process slept through its slot: using it now would put two slots into one window.
+            self._limiter.learn(account, grant, {}, 0.0)
+
+    @contextmanager
+    def _used(self, account: str, slot: Slot) -> Iterator[None]:
+        """Tell the limiter, whatever happens meanwhile, what became of a permit."""
+        try:
+            yield
+        finally:
+            self._limiter.learn(account, slot.permit, slot.outcomes, slot.seconds)
+
+    async def _sent(self, group: Group, slot: Slot) -> Mapping[str, Outcome]:
+        """Send the request and read the answer, noting in `slot` what came of it."""
+        began = self._clock()
+        answer = await self._transport.send(group.request)
+        slot.seconds, slot.outcomes = self._clock() - began, self._read(answer, group)
+        return slot.outcomes
 
     def _why(self, group: Group) -> str:
         """Say what holds a request back, in the words of the one that met it."""
@@ -291,9 +356,16 @@ class Execution:
         job = group.jobs[0]
         adapter = self._adapters[job.provider]
         request = adapter.before(job)
-        if request is None or await self._permit(Group(request=request, jobs=group.jobs, cost={"get": 1})):
+        if request is None:
             return ""
-        answer = await self._transport.send(request)
+        slot = await self._permit(Group(request=request, jobs=group.jobs, cost={"get": 1}, before=True))
+        if isinstance(slot, Later):
+            return ""
+        with self._used(job.provider, slot):
+            began = self._clock()
+            answer = await self._transport.send(request)
+            slot.seconds = self._clock() - began
+            slot.outcomes = {job.id: answer if isinstance(answer, Failure) else Found(result={})}
         remembered = answer if isinstance(answer, Failure) else adapter.remember(answer, job)
         if not isinstance(remembered, Failure):
             return remembered
@@ -307,12 +379,14 @@ class Execution:
         adapter = self._adapters[group.jobs[0].provider]
         wanted = [(job.id, policy.again(job, adapter.repeat(job)), self._intent(job, baseline)) for job in group.jobs]
         numbers = {job.id: self._settings.hashed("number", job.to) for job in group.jobs if job.text}
+        texts = self._texts(group)
         asked = self._clock()
         try:
-            states = await self._store.run(self._calls.claim(token, wanted, numbers))
+            states = await self._store.run(self._calls.claim(token, wanted, numbers, texts))
         except StoreUnavailable:
             await self._unclaim(token, group.jobs)
             raise
+        self._remember(texts, group.jobs, states)
         ours = [job for job, state in zip(group.jobs, states, strict=True) if state is None]
         words = [state for state in states if state is not None]
         if self._clock() - asked > self._settings.lease - self._settings.deadline:
@@ -325,10 +399,35 @@ class Execution:
             return None, words + await self._unclaim(token, ours)
         return rebuilt[0], words
 
+    def _texts(self, group: Group) -> dict[str, Spending]:
+        """Return what the texts of a request use up, by job."""
+        return {job.id: self._spending(job) for job in group.jobs if job.text}
+
+    def _spending(self, job: Work) -> Spending:
+        country = job.country or phone.country(job.to)
+        facts = budgets.Facts(tenant=job.tenant, country=country, category=job.category, provider=job.provider)
+        return Spending(
+            country=country,
+            segments=job.segments or 1,
+            each=self._prices.get(job.provider, ""),
+            counters=budgets.applying(self._rules, facts),
+        )
+
+    def _remember(self, texts: Mapping[str, Spending], jobs: Sequence[Work], states: Sequence[str | None]) -> None:
+        """Remember for a while what a claim had no room for."""
+        refused = [texts[job.id] for job, state in zip(jobs, states, strict=True) if state == _REFUSED]
+        if refused:
+            now = self._clock()
+            self._full = {name: until for name, until in self._full.items() if until > now}
+            self._full |= {name: now + _FULL_FOR for one in refused for name in (one.country, *one.counters)}
+
     def _intent(self, job: Work, baseline: str) -> dict[str, bytes | str]:
         """Return what is written with the claim: the code that is about to be sent, and what was read before."""
         fields: dict[str, bytes | str] = {}
-        if job.code:
+        if job.operation == "verify" and not self._makes_codes(job.provider) and job.provider != (*job.route, "")[0]:
+            # The account before may have made one: from now on that is right which this one makes, or judges.
+            fields |= {"vh": "", "vx": ""}
+        elif job.code:
             fields["vh"] = self._settings.hashed("code", job.id, job.code)
             fields["vx"] = self._sealer.seal(job.code.encode(), job.id)
         if baseline:
@@ -357,7 +456,19 @@ class Execution:
             outcome = outcomes[job.id]
             if isinstance(outcome, Checked):
                 await self._persist(self._calls.judged(outcome.verification, outcome.status))
+            await self._balance(job, outcome)
         return list(map(_word, moves, states))
+
+    async def _balance(self, job: Work, outcome: Outcome) -> None:
+        """Tell of a balance that is lower than its account's settings say; without Redis, the next time."""
+        threshold = self._settings.account(job.provider).get("low_balance") if job.operation == "balance" else None
+        left = spendable(outcome)
+        if threshold is None or left is None or not isinstance(outcome, Found):
+            return
+        is_low = budgets.low(left, outcome.result.get("currency"), threshold)
+        if is_low is not None:
+            with contextlib.suppress(StoreUnavailable):
+                await self._store.run(self._calls.balance(job.provider, f"{left:f}", threshold, low=is_low))
 
     # -- ways off the road -------------------------------------------------------------------------------------------
 
@@ -368,11 +479,50 @@ class Execution:
         (state,) = await self._store.run(self._calls.advance([move]))
         return _word(move, state)
 
-    async def _park(self, ids: Iterable[str], reason: str, delay: float, detail: str = "") -> list[str]:
-        """Let jobs wait in Redis, not here; no attempt is spent."""
+    async def _turned_away(self, job: Work, failure: Failure) -> str:
+        """Let another account have a job that its adapter refused, or fail it."""
+        decision = policy.refused(job, failure)
+        if isinstance(decision, policy.GiveUp):
+            return await self._refuse(job.id, failure)
+        (word,) = await self._move_on([(job, decision.account)], _told(failure))
+        return word
+
+    async def _put_off(self, group: Group, later: Later, why: str) -> list[str]:
+        """Let jobs that may not be sent now go on to their next account, where they have one, or wait."""
+        onward = {job.id: account for job in group.jobs if (account := policy.held_back(job, later.reason))}
+        if later.reason == "suspended" and len(onward) == len(group.jobs) and self.suspensions.wants_a_job(group):
+            del onward[group.jobs[0].id]
+        stay = [job.id for job in group.jobs if job.id not in onward]
+        lined = later.reason != "suspended" and not later.own
+        words = await self._park(stay, later.reason, later.delay, why, lined=lined) if stay else []
+        moving = [(job, onward[job.id]) for job in group.jobs if job.id in onward]
+        return words + await self._move_on(moving, why or f"{group.jobs[0].provider} is left alone for a while")
+
+    async def _move_on(self, jobs: Sequence[tuple[Work, str]], why: str) -> list[str]:
+        """Let jobs that were not claimed go on to other accounts; no attempt is spent."""
+        moves = [
+            Advance(
+                id=job.id,
+                guard="=queued",
+                state=State.QUEUED,
+                detail=f"moves to {account}: {why}",
+                wait="retry",
+                account=job.provider,
+                goal=account,
+            )
+            for job, account in jobs
+        ]
+        states = await self._store.run(self._calls.advance(moves)) if moves else []
+        return list(map(_word, moves, states))
+
+    async def _park(
+        self, ids: Iterable[str], reason: str, delay: float, detail: str = "", *, lined: bool = False
+    ) -> list[str]:
+        """Let jobs wait in Redis, not here, in their line or for a time; no attempt is spent."""
         detail = detail or f"waits for {reason}"
         moves = [
-            Advance(id=id_, guard="=queued", state=State.QUEUED, detail=detail, wait=reason, delay=delay) for id_ in ids
+            Advance(id=id_, guard="=queued", state=State.QUEUED, detail=detail, wait=reason, delay=delay, lined=lined)
+            for id_ in ids
         ]
         states = await self._store.run(self._calls.advance(moves))
         return list(map(_word, moves, states))
@@ -462,6 +612,7 @@ class Execution:
             guard=token,
             state=State.COMPLETED,
             detail="answered",
+            account=job.provider,
             tried=f"found {one_line(outcome.ref)}",
             fields=_known(r=result, m=outcome.ref, c=outcome.price),
         )
@@ -476,6 +627,8 @@ class Execution:
             guard=token,
             state=State.SENT,
             detail="accepted by the provider",
+            account=job.provider,
+            watched=job.failover_after or 0 if receipts != "none" and policy.following(job) else 0,
             tried=f"accepted {one_line(outcome.ref)}",
             code_ttl=job.code_ttl,
             receipt="" if receipts == "none" else found_by,
@@ -485,16 +638,26 @@ class Execution:
 
     def _failed(self, job: Work, token: str, failure: Failure) -> Advance:
         repeat = policy.again(job, self._adapters[job.provider].repeat(job))
-        decision = policy.decide(job, failure, repeat, self._settings.max_attempts, self._chance())
-        detail = _told(failure)
+        most = policy.bounds(self._settings, job.category)
+        now = self._behind + self._clock() * 1000
+        decision = policy.decide(job, failure, repeat, most, now=now, chance=self._chance())
+        detail, goal = _told(failure), ""
         fields: dict[str, bytes | str | int] = {"e": records.encode_failure(failure)}
-        if isinstance(decision, policy.Retry):
-            asked = failure.kind == FailureKind.AMBIGUOUS and repeat == "resend"
-            detail += _RESENT if asked else f"; attempt {job.attempts + 2} in {decision.delay:.1f} s"
+        resent = failure.kind == FailureKind.AMBIGUOUS and repeat == "resend"
+        if isinstance(decision, policy.Failover):
+            detail, goal = f"moves to {decision.account}: {detail}{_RESENT if resent else ''}", decision.account
+            if not decision.spent:
+                fields["a"] = job.attempts
+        elif isinstance(decision, policy.Retry):
+            detail += _RESENT if resent else f"; attempt {job.attempts + 2} in {decision.delay:.1f} s"
+        elif isinstance(decision, policy.Expire):
+            detail += f"; it could be tried again in {decision.delay:.1f} s"
         elif isinstance(decision, policy.Wait):
             waits = "until that is mended" if decision.reason == "suspended" else f"{decision.delay:.1f} s"
             detail += f"; waits {waits}, no attempt spent"
             fields["a"] = job.attempts
+        elif isinstance(decision, policy.GiveUp) and decision.why:
+            detail += f"; {decision.why}"
         if failure.kind == FailureKind.AMBIGUOUS:
             fields["i"] = 1
         return Advance(
@@ -504,9 +667,16 @@ class Execution:
             detail=detail,
             wait=decision.reason,
             delay=decision.delay,
+            account=job.provider,
+            goal=goal,
             tried=f"{failure.kind} ",
             fields=fields,
         )
+
+
+def _price(settings: Settings, account: str) -> budgets.Money | None:
+    told = settings.account(account).get("price")
+    return budgets.money(told) if told else None
 
 
 def summary(words: Sequence[str]) -> str:
@@ -520,7 +690,7 @@ def _word(move: Advance, state: str) -> str:
     """Return the state as it is told, with the kind of failure or what is waited for; "stale" for a refused move."""
     if state == State.FAILED:
         return f"failed:{move.detail.partition(' ')[0]}"
-    return f"queued:{move.wait}" if state == State.QUEUED else state or "stale"
+    return f"queued:{move.goal or move.wait}" if state == State.QUEUED else state or "stale"
 
 
 def _known(**fields: bytes | str) -> dict[str, bytes | str | int]:

@@ -18,8 +18,9 @@ from dispatcher.errors import ConfigurationError
 if TYPE_CHECKING:
     from celery.worker.request import Request
 
+    from dispatcher.outcomes import Outcome
     from dispatcher.store import Call, Caller
-    from workers.limits import Grant, Limiter
+    from workers.limits import Grant, Limiter, Permit
     from workers.providers.base import Group
 
 T = TypeVar("T")
@@ -153,3 +154,6 @@ class _Limiter:
     async def acquire(self, account: str, group: Group) -> Grant:
         with self._points.around("permit"):
             return await self._limiter.acquire(account, group)
+
+    def learn(self, account: str, permit: Permit, outcomes: Mapping[str, Outcome], seconds: float) -> None:
+        self._limiter.learn(account, permit, outcomes, seconds)

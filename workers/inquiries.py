@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -16,13 +17,13 @@ import msgspec
 
 from dispatcher import records
 from dispatcher.errors import ConfigurationError, InvalidRequest, StoreUnavailable
-from dispatcher.outcomes import Failure
+from dispatcher.outcomes import Failure, Found, Outcome
 from dispatcher.states import State
 from dispatcher.store import Caller, Calls, Word
 from workers.adapters import receipt_key
 from workers.execute import Sender
 from workers.lanes import Turns
-from workers.limits import Later, Limiter
+from workers.limits import Limiter, Permit
 from workers.providers.base import Adapter, Group, News, Response
 from workers.suspensions import Suspensions
 
@@ -34,8 +35,15 @@ log = logging.getLogger("dispatcher.worker")
 
 T = TypeVar("T")
 
+#: What the limiter is told of an answer, whatever it says of the jobs.
+_ANSWERED: Final = Found(result={})
+
 #: Jobs that one look asks about at most; the rest of them is due in the next.
 _MOST: Final = 100
+
+#: Seconds that a permit is waited for at most, and how often: what is asked for the next time waits for twice as long.
+_SOON: Final = 2.0
+_TRIES: Final = 60
 
 #: Twice the requests that ask at once, where the provider takes any number.
 _PLACES: Final = 32
@@ -112,19 +120,42 @@ class Inquiries:
             return None
 
     async def _ask(self, adapter: Adapter, group: Group, places: asyncio.Semaphore) -> list[Word]:
-        async with places, self._turns.take(adapter.account):
-            grant = await self._limiter.acquire(adapter.account, group)
-            if isinstance(grant, Later) or self._suspensions.is_suspended(adapter.account):
-                return []
-            await asyncio.sleep(grant.wait)
+        answered = None
+        async with places:
+            for _ in range(_TRIES):
+                async with self._turns.take(adapter.account):
+                    grant = await self._limiter.acquire(adapter.account, group)
+                    if isinstance(grant, Permit):
+                        answered = await self._answer(adapter, group, grant)
+                        break
+                if grant.reason != "limit" or grant.delay > _SOON:
+                    break
+                await asyncio.sleep(grant.delay)
+        if answered is None:
+            return []
+        # That the account may not ask says nothing of the operation that is asked about.
+        if isinstance(answered, Failure) and not answered.permission:
+            self._suspensions.learn(group.jobs[0], answered)
+        await self._suspensions.save()
+        told = {} if isinstance(answered, Failure) else answered
+        return [self._word(job, told[job.id]) for job in group.jobs if job.id in told]
+
+    async def _answer(self, adapter: Adapter, group: Group, permit: Permit) -> dict[str, News] | Failure | None:
+        """Make the request when its time has come; None where it is not to be made any more."""
+        outcomes: dict[str, Outcome] = {}
+        began = time.monotonic()
+        try:
+            await asyncio.sleep(permit.wait)
+            late = time.monotonic() - began - permit.wait > permit.good_for
+            if late or self._suspensions.is_suspended(adapter.account):
+                return None
+            began = time.monotonic()
             answer = await self._transport.send(group.request)
             news = answer if isinstance(answer, Failure) else _news(adapter, answer, group)
-            # That the account may not ask says nothing of the operation that is asked about.
-            if isinstance(news, Failure) and not news.permission:
-                self._suspensions.learn(group.jobs[0], news)
-        await self._suspensions.save()
-        told = {} if isinstance(news, Failure) else news
-        return [self._word(job, told[job.id]) for job in group.jobs if job.id in told]
+            outcomes[group.jobs[0].id] = news if isinstance(news, Failure) else _ANSWERED
+            return news
+        finally:
+            self._limiter.learn(adapter.account, permit, outcomes, time.monotonic() - began)
 
     def _word(self, job: Work, news: News) -> Word:
         result = self._sealer.seal(msgspec.json.encode(news.result), job.id) if news.state == State.COMPLETED else b""

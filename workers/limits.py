@@ -1,33 +1,95 @@
-"""Permits: how many requests a provider may be sent, over all workers.
+"""Permits: how many requests a provider may be sent, over all workers, and whether it is left alone.
 
 A permit is asked for before a request is claimed. What is not granted is parked with a time, without spending an
-attempt or a worker's slot.
+attempt or a worker's slot. How each request ended is told afterwards: that gives its lease back, slows all down where
+the provider says that it is too fast, and opens the breaker where it is in trouble.
+
+`RedisLimiter` keeps all that in Redis (`lua/permit.lua`, `lua/learn.lua`), on its clock. `MemoryLimiter` is the same
+for one process: a twin for tests, which hold both to the same properties.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+import asyncio
+import logging
+import math
+import re
+import secrets
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from dispatcher.errors import StoreUnavailable
+from dispatcher.jobs import Lane, Send
+from dispatcher.limits import Ask, BreakerRules, Ended, Granted, Limits, Refused, What
+from dispatcher.outcomes import Failure, FailureKind, Outcome
+from dispatcher.states import State
+from dispatcher.store import Caller, Calls
+from dispatcher.text import segments
+from workers import loops
+
 if TYPE_CHECKING:
-    from workers.providers.base import Group
+    from dispatcher.jobs import Work
+    from dispatcher.settings import Settings
+    from workers.providers.base import Adapter, Group
+
+log = logging.getLogger("dispatcher.worker")
 
 #: Seconds after its moment that a permit is still good for.
 GOOD_FOR: Final = 1.0
 
+#: Seconds that all are held back where a provider says "too fast" and not for how long; an hour at most, and never less
+#: than a permit lies ahead.
+_THROTTLED: Final = 5.0
+_LONGEST_PENALTY: Final = 3600.0
+_SHORTEST_PENALTY: Final = 1.0
+
+#: Seconds that good news may be gathered for.
+_GATHERED: Final = 0.1
+
+#: Microseconds ahead that the moment of a permit may lie, by lane: a worker waits for it. And of a request that a read
+#: went before, which drew from the same limits and would be for nothing.
+_AHEAD: Final = {Lane.NORMAL: 500_000, Lane.HIGH: 1_000_000}
+_AHEAD_AFTER_READ: Final = 5_000_000
+
+#: Jobs of which it is remembered that such a read was made, or was for nothing.
+_REMEMBERED: Final = 1000
+
+#: Requests that one call asks for at most.
+_TOGETHER: Final = 100
+
+#: The transport's codes of what took too long.
+_TIMEOUTS: Final = frozenset({"connect_timeout", "read_timeout", "deadline"})
+
+#: What a provider answers that is well.
+_ANSWERED: Final = frozenset({FailureKind.INVALID, FailureKind.REJECTED, FailureKind.OPTED_OUT})
+
+#: What shows that it is not.
+_TROUBLE: Final = frozenset({FailureKind.NOT_SENT, FailureKind.AMBIGUOUS})
+
+Reason: TypeAlias = Literal["limit", "breaker", "suspended"]
+
 
 class Permit(msgspec.Struct, frozen=True):
-    """The request may go out `wait` seconds from now, and within a second of that."""
+    """The request may go out `wait` seconds from now, and for a while after that."""
 
     wait: float = 0.0
+    #: What `learn` knows it by.
+    token: str = ""
+    #: Seconds after its moment until which it may be used: for ever, where nobody counts.
+    good_for: float = GOOD_FOR
 
 
 class Later(msgspec.Struct, frozen=True):
-    """Not now: the jobs wait `delay` seconds for `reason` ("limit", "breaker", "suspended")."""
+    """Not now: the jobs wait `delay` seconds for `reason`; of its `own` is a sender that no other job waits for."""
 
     delay: float
-    reason: str = "limit"
+    reason: Reason = "limit"
+    own: bool = False
 
 
 Grant: TypeAlias = Permit | Later
@@ -37,13 +99,475 @@ class Limiter(Protocol):
     """Grants permits."""
 
     async def acquire(self, account: str, group: Group) -> Grant:
-        """Return a permit for this request, or when to ask again."""
+        """Return a permit for this request, or when to ask again. Raises `StoreUnavailable`: without Redis is none."""
+
+    def learn(self, account: str, permit: Permit, outcomes: Mapping[str, Outcome], seconds: float) -> None:
+        """Take in how a request ended that took `seconds`, by job id; empty where it was not sent. Never raises."""
 
 
-class Unlimited:
-    """Grants everything at once: for accounts without limits."""
+# -- what a request draws, and what its end says -----------------------------------------------------------------------
+
+
+def draws(limits: Limits, group: Group, address: str, keyed: Callable[[str], str]) -> dict[str, int]:
+    """Return how much a request draws from each bucket that there is, and from `all`.
+
+    `keyed` hides a sender behind a hash.
+    """
+    cost = {name: amount for name, amount in group.cost.items() if name in limits.buckets} | {"all": 1}
+    for name, limit in limits.buckets.items():
+        if limit.unit == "segments" and name in cost:
+            cost[name] = sum(map(_size, group.jobs))
+    if "address" in limits.buckets:
+        cost[f"address:{address}"] = 1
+    of_senders = limits.buckets.get("sender")
+    if of_senders is not None and _what(group) == "job":
+        for job in group.jobs:
+            if job.text:
+                name = f"sender:{keyed(job.request.sender or '') if isinstance(job.request, Send) else keyed('')}"
+                cost[name] = cost.get(name, 0) + (_size(job) if of_senders.unit == "segments" else 1)
+    return cost
+
+
+def _size(job: Work) -> int:
+    return segments(job.text).count if job.text else 1
+
+
+def _what(group: Group) -> What:
+    job = group.jobs[0]
+    if job.state != State.QUEUED:
+        return "after"
+    return "before" if group.before else "job"
+
+
+def letter(outcome: Outcome) -> str:
+    """Return what an outcome says of how the provider is: `o` well, `e` not, `t` too slow; "" for nothing."""
+    if not isinstance(outcome, Failure) or outcome.kind in _ANSWERED:
+        return "o"
+    if outcome.kind in _TROUBLE:
+        return "t" if outcome.code in _TIMEOUTS else "e"
+    return ""
+
+
+def penalty(outcomes: Iterable[Outcome]) -> float | None:
+    """Return for how many seconds nobody shall ask again; None where nothing was throttled."""
+    asked = [
+        _THROTTLED if one.retry_after is None else one.retry_after
+        for one in outcomes
+        if isinstance(one, Failure) and one.kind == FailureKind.THROTTLED
+    ]
+    return min(max(*asked, _SHORTEST_PENALTY), _LONGEST_PENALTY) if asked else None
+
+
+class _Token(msgspec.Struct, frozen=True):
+    """What a permit is known by."""
+
+    id: str
+    moment: int
+    #: A job's own request: only these tell the breaker anything.
+    counts: bool
+    #: Somebody waits for it to come back.
+    awaited: bool
+    #: It drew from a limit.
+    limited: bool
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.moment} {self.counts:d} {self.awaited:d} {self.limited:d}"
+
+    @classmethod
+    def read(cls, told: str) -> _Token | None:
+        id_, *rest = told.split(" ")
+        if len(rest) != 4 or not all(one.isdigit() for one in rest):  # noqa: PLR2004 - as many as are written above
+            return None
+        moment, *flags = rest
+        return cls(id_, int(moment), *(one == "1" for one in flags))
+
+
+class _Account(msgspec.Struct):
+    """What a process knows of an account."""
+
+    limits: Limits
+    granted: bool = False
+    asking: list[tuple[Ask, asyncio.Future[Granted | Refused]]] = []
+    ended: list[Ended] = []
+    flying: bool = False
+
+
+class _Permits:
+    """What both limiters share: the way from a request to an ask, and from an outcome to what is told."""
+
+    def __init__(self, settings: Settings, adapters: Mapping[str, Adapter]) -> None:
+        self._settings = settings
+        self._address = settings.egress_address or re.sub(r"[^A-Za-z0-9._:-]", "-", socket.gethostname())
+        self._accounts = {name: _Account(one.limited) for name, one in adapters.items()}
+        #: By job, whether the read that went before it was for nothing, since its own permit was too far.
+        self._reads: dict[str, bool] = {}
+
+    def _ask(self, account: str, group: Group) -> Ask:
+        limits, job, what = self._accounts[account].limits, group.jobs[0], _what(group)
+        return Ask(
+            id=secrets.token_urlsafe(9),
+            high=job.lane == Lane.HIGH,
+            what=what,
+            jobs=len(group.jobs),
+            ahead=_AHEAD_AFTER_READ if what == "job" and job.id in self._reads else _AHEAD[job.lane],
+            draws=draws(limits, group, self._address, lambda sender: self._settings.keyed("sender", account, sender)),
+        )
+
+    def _in_vain(self, group: Group) -> bool:
+        """Say whether a request is a read that went before its job once, and the job could not follow."""
+        return group.before and self._reads.get(group.jobs[0].id, False)
+
+    def _remember(self, group: Group, ask: Ask, answer: Granted | Refused) -> None:
+        id_ = group.jobs[0].id
+        if ask.what == "before" and isinstance(answer, Granted):
+            self._reads[id_] = False
+        elif ask.what == "job" and isinstance(answer, Refused) and id_ in self._reads:
+            self._reads[id_] = True
+        elif ask.what == "job":
+            self._reads.pop(id_, None)
+        while len(self._reads) > _REMEMBERED:
+            del self._reads[next(iter(self._reads))]
+
+    def _grant(self, account: str, group: Group, ask: Ask, answer: Granted | Refused) -> Grant:
+        self._remember(group, ask, answer)
+        if isinstance(answer, Refused):
+            return Later(answer.delay / 1_000_000, answer.reason, answer.own)
+        limits = self._accounts[account].limits
+        token = _Token(
+            id=ask.id,
+            moment=answer.moment,
+            counts=ask.what == "job",
+            awaited=answer.probe or limits.concurrency is not None,
+            limited=any(name.partition(":")[0] in limits.buckets for name in ask.draws),
+        )
+        counted = bool(limits) or answer.probe
+        return Permit(answer.wait / 1_000_000, str(token), GOOD_FOR if counted else math.inf)
+
+    def _ended(self, permit: Permit, outcomes: Mapping[str, Outcome], seconds: float) -> tuple[_Token, Ended] | None:
+        token = _Token.read(permit.token)
+        if token is None:
+            return None
+        wait = penalty(outcomes.values())
+        return token, Ended(
+            id=token.id,
+            moment=token.moment,
+            letters="".join(map(letter, outcomes.values())) if token.counts else "",
+            throttled=None if wait is None else round(wait * 1_000_000),
+            limited=token.limited,
+            seconds=seconds if outcomes else None,
+        )
+
+
+class RedisLimiter(_Permits):
+    """Permits over all workers. Those asked for while a call is on its way travel together in the next."""
+
+    def __init__(
+        self, settings: Settings, adapters: Mapping[str, Adapter], store: Caller, run: Callable[[], str] = lambda: ""
+    ) -> None:
+        """Serve the accounts in `adapters`; `run` says which run of the server the store speaks with."""
+        super().__init__(settings, adapters)
+        self._store = store
+        self._calls = Calls(settings)
+        self._run = run
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def acquire(self, account: str, group: Group) -> Grant:
-        """Return a permit for now."""
-        del account, group
-        return Permit()
+        """Return a permit for this request, or when to ask again. Raises `StoreUnavailable`."""
+        if self._in_vain(group):
+            return Later(0)
+        known, ask = self._accounts[account], self._ask(account, group)
+        answer: asyncio.Future[Granted | Refused] = asyncio.get_running_loop().create_future()
+        known.asking.append((ask, answer))
+        if not known.flying:
+            known.flying = True
+            self._start(self._fly(account, known))
+        return self._grant(account, group, ask, await answer)
+
+    def learn(self, account: str, permit: Permit, outcomes: Mapping[str, Outcome], seconds: float) -> None:
+        """Take in how a request ended. Never raises, and does not wait for Redis."""
+        told = self._ended(permit, outcomes, seconds)
+        if told is None or account not in self._accounts:
+            return
+        (token, end), known = told, self._accounts[account]
+        known.ended.append(end)
+        pressing = (
+            token.awaited or end.throttled is not None or set(end.letters) - {"o"} or len(known.ended) > _TOGETHER
+        )
+        if pressing:
+            self._start(self._tell(account, known))
+        elif len(known.ended) == 1:
+            self._start(self._tell_soon(account, known))
+
+    async def close(self) -> None:
+        """Tell what was not told yet; nobody asks any more."""
+        await loops.end(*self._tasks)
+        for account, known in self._accounts.items():
+            await self._tell(account, known)
+
+    async def _fly(self, account: str, known: _Account) -> None:
+        """Ask for all who wait, until nobody does."""
+        while known.asking:
+            # The high lane first; each in order of arrival.
+            known.asking.sort(key=lambda one: not one[0].high)
+            together, known.asking = known.asking[:_TOGETHER], known.asking[_TOGETHER:]
+            together = [one for one in together if not one[1].done()]
+            try:
+                if known.limits.concurrency is not None:
+                    # What ended before frees what is asked for now.
+                    await self._tell(account, known)
+                answers = await self._permits(account, known, [ask for ask, _ in together]) if together else []
+            except Exception as error:  # noqa: BLE001 - it is raised where they wait
+                for _, waiting in together:
+                    if not waiting.done():
+                        waiting.set_exception(error)
+                continue
+            for (ask, waiting), answer in zip(together, answers, strict=True):
+                if not waiting.done():
+                    waiting.set_result(answer)
+                elif isinstance(answer, Granted):
+                    known.ended.append(Ended(id=ask.id, moment=answer.moment))
+        known.flying = False
+
+    async def _permits(self, account: str, known: _Account, asks: Sequence[Ask]) -> list[Granted | Refused]:
+        while True:
+            run = self._run()
+            call = self._calls.permit(
+                account, known.limits, asks, run=run, granted=known.granted, address=self._address
+            )
+            answers = await self._store.run(call)
+            known.granted = known.granted or any(isinstance(one, Granted) for one in answers)
+            if run in {"", self._run()}:
+                return answers
+            # Another run of the server answered, which may have forgotten what was used: it is asked again as itself.
+
+    async def _tell_soon(self, account: str, known: _Account) -> None:
+        await asyncio.sleep(_GATHERED)
+        await self._tell(account, known)
+
+    async def _tell(self, account: str, known: _Account) -> None:
+        if not known.ended:
+            return
+        ends, known.ended = known.ended, []
+        try:
+            await self._store.run(self._calls.learn(account, known.limits, ends, address=self._address))
+        except StoreUnavailable:
+            # Leases end by themselves; what else it said is old when Redis is back.
+            log.warning("Redis is away: how %d requests to %s ended does not count", len(ends), account)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+# -- in memory ---------------------------------------------------------------------------------------------------------
+
+#: As in `lua/limits.lua`, in microseconds.
+_SECOND: Final = 1_000_000
+_AGAIN: Final = _SECOND // 4
+_LEAST_PART: Final = 1 / 16
+_GROWTH: Final = 1 / 8
+_EVERY: Final = 10 * _SECOND
+_LEAST_USED: Final = 10.0
+_STALE: Final = 60 * _SECOND
+_LONGEST_PAUSE: Final = 60 * _SECOND
+_SOONEST: Final = 1000
+
+
+class _Drawn(msgspec.Struct, frozen=True):
+    """What a request would draw from a bucket: when that is as if nothing had been drawn, and the earliest moment."""
+
+    name: str
+    at: float
+    takes: float
+    earliest: float
+    further: float
+
+
+class _Book(msgspec.Struct):
+    """What is known of an account's limits, as in `d:lm:<account>`."""
+
+    limits: Limits
+    at: int = 0
+    tats: dict[str, int] = {}
+    leases: dict[str, int] = {}
+    wanted_until: int = 0
+    used: Counter[int] = msgspec.field(default_factory=Counter)
+    penalty_until: int = 0
+    part: float = 1.0
+    used_before: float | None = None
+    state: Literal["closed", "open", "half_open"] = "closed"
+    until: int = 0
+    pause: int = 0
+    ring: str = ""
+    last: int = 0
+    probe: str = ""
+    probe_until: int = 0
+
+    def shift(self, now: int) -> None:
+        """Take all moments along with a clock that went back."""
+        back = max(0, self.at - now)
+        self.at = now
+        if back:
+            self.tats = {name: at - back for name, at in self.tats.items()}
+            self.leases = {id_: ends - back for id_, ends in self.leases.items()}
+            self.wanted_until -= back
+            self.penalty_until -= back
+            self.until -= back
+            self.last -= back
+            self.probe_until -= back
+
+    def rate_left(self) -> float:
+        grown = math.floor(max(0, self.at - self.penalty_until) / _EVERY) * _GROWTH
+        return min(1.0, self.part + grown)
+
+    def bucket(self, name: str, *, high: bool) -> tuple[float, int, int] | None:
+        """Return the microseconds between two that are drawn, how many at once, and of these in this lane."""
+        limit, left = self.limits.buckets.get(name.partition(":")[0]), self.rate_left()
+        if limit is not None:
+            return limit.interval / left, limit.at_once, limit.at_once if high else limit.at_once_normal
+        if name == "all" and self.used_before is not None and left < 1:
+            return _SECOND / (self.used_before * left), 1, 1
+        return None
+
+    def drawn(self, ask: Ask) -> Iterator[_Drawn]:
+        for name, amount in ask.draws.items():
+            bucket = self.bucket(name, high=ask.high)
+            if bucket is not None:
+                interval, most, mine = bucket
+                at = self.tats.get(name, 0)
+                further = max(0, amount - most) * interval
+                ready = max(at, self.at, self.penalty_until) - max(0, mine - amount) * interval
+                yield _Drawn(name, at, amount * interval, at + further if further else ready, further)
+
+
+class MemoryLimiter(_Permits):
+    """The same for one process: without Redis, and with a clock that a test may hold."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        adapters: Mapping[str, Adapter],
+        clock: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        """Serve the accounts in `adapters`; `clock` tells microseconds."""
+        super().__init__(settings, adapters)
+        self._clock = clock
+        self._hold = round((settings.deadline + 2) * _SECOND)
+        self._rules = BreakerRules(
+            sample=settings.breaker_sample,
+            share=settings.breaker_share,
+            timeouts=settings.breaker_timeouts,
+            pause=settings.breaker_pause,
+        )
+        self._books = {name: _Book(known.limits) for name, known in self._accounts.items()}
+
+    async def acquire(self, account: str, group: Group) -> Grant:
+        """Return a permit for this request, or when to ask again."""
+        if self._in_vain(group):
+            return Later(0)
+        ask = self._ask(account, group)
+        (answer,) = self.permit(account, [ask])
+        return self._grant(account, group, ask, answer)
+
+    def learn(self, account: str, permit: Permit, outcomes: Mapping[str, Outcome], seconds: float) -> None:
+        """Take in how a request ended. Never raises."""
+        told = self._ended(permit, outcomes, seconds)
+        if told is not None and account in self._books:
+            self.ended(account, [told[1]])
+
+    def permit(self, account: str, asks: Sequence[Ask]) -> list[Granted | Refused]:
+        """Do what `permit.lua` does."""
+        book, now = self._books[account], self._clock()
+        book.shift(now)
+        book.leases = {id_: ends for id_, ends in book.leases.items() if ends > now}
+        if book.state == "open" and book.until <= now:
+            book.state = "half_open"
+        if book.rate_left() >= 1:
+            book.part, book.used_before = 1.0, None
+        return [self._asked(book, now, ask) for ask in asks]
+
+    def ended(self, account: str, ends: Iterable[Ended]) -> None:
+        """Do what `learn.lua` does."""
+        book, now = self._books[account], self._clock()
+        book.shift(now)
+        for end in ends:
+            book.leases.pop(end.id, None)
+            probe = book.probe == end.id
+            if probe:
+                book.probe = ""
+            if end.throttled is not None:
+                self._throttled(book, now, end, end.throttled)
+            if end.letters:
+                self._told(book, now, end.letters, probe=probe)
+
+    def breaker(self, account: str) -> str:
+        """Return "closed", "open" or "half_open"."""
+        return self._books[account].state
+
+    def _asked(self, book: _Book, now: int, ask: Ask) -> Granted | Refused:
+        wait, probe = self._kept(book, now, ask)
+        if wait is not None:
+            return Refused(delay=max(_SOONEST, wait), reason="breaker")
+        if self._full(book, now, high=ask.high):
+            return Refused(delay=_AGAIN)
+        drawn = list(book.drawn(ask))
+        gate, far = max(now, book.penalty_until), now + ask.ahead + max((one.further for one in drawn), default=0)
+        slot = math.ceil(max([gate, *(one.earliest for one in drawn)]))
+        if slot > far:
+            shared = max([gate, *(one.earliest for one in drawn if not one.name.startswith("sender:"))])
+            return Refused(delay=max(_SOONEST, math.floor(slot - far)), own=shared <= far)
+        for one in drawn:
+            book.tats[one.name] = math.ceil(max(one.at, slot) + one.takes)
+        book.used[slot // _SECOND] += 1
+        if book.limits.concurrency is not None:
+            book.leases[ask.id] = slot + self._hold
+            if ask.high:
+                book.wanted_until = 0
+        if probe:
+            book.probe, book.probe_until = ask.id, slot + self._hold
+        return Granted(wait=slot - now, moment=slot, probe=probe)
+
+    def _kept(self, book: _Book, now: int, ask: Ask) -> tuple[int | None, bool]:
+        if book.state == "open":
+            return book.until - now, False
+        if book.state == "closed" or (ask.what == "before" and ask.jobs == 1):
+            return None, False
+        if book.probe not in {"", ask.id} and book.probe_until > now:
+            return min(_AGAIN, book.probe_until - now), False
+        return (_AGAIN, False) if ask.what != "job" or ask.jobs > 1 else (None, True)
+
+    def _full(self, book: _Book, now: int, *, high: bool) -> bool:
+        most = book.limits.concurrency
+        if most is None or len(book.leases) + (not high and book.wanted_until > now) < most:
+            return False
+        if high:
+            book.wanted_until = now + 2 * _AGAIN
+        return True
+
+    def _throttled(self, book: _Book, now: int, end: Ended, wait: int) -> None:
+        if end.moment >= book.penalty_until:
+            book.part = max(_LEAST_PART, book.rate_left() / 2)
+            if not end.limited and book.used_before is None:
+                second = now // _SECOND
+                lately = [book.used[one] for one in range(second - 10, second + 1) if book.used[one]]
+                book.used_before = max(_LEAST_USED, sum(lately) / max(1, len(lately)))
+            book.penalty_until = now + wait
+        book.penalty_until = max(book.penalty_until, now + wait)
+
+    def _told(self, book: _Book, now: int, letters: str, *, probe: bool) -> None:
+        rules = self._rules
+        if book.state != "closed":
+            if probe and book.state == "half_open" and set(letters) & set("et"):
+                self._open(book, now, min(_LONGEST_PAUSE, 2 * book.pause))
+            elif probe and book.state == "half_open" and "o" in letters:
+                book.state, book.ring, book.last = "closed", "", 0
+            return
+        known = book.ring if book.last > now - _STALE else ""
+        book.ring, book.last = (known + letters)[-rules.sample :], now
+        errors, timeouts, of = book.ring.count("e"), book.ring.count("t"), len(book.ring)
+        if of >= rules.sample and (errors + timeouts >= rules.share * of or timeouts >= rules.timeouts * of):
+            self._open(book, now, round(rules.pause * _SECOND))
+
+    def _open(self, book: _Book, now: int, pause: int) -> None:
+        book.state, book.pause, book.until = "open", pause, now + pause

@@ -98,6 +98,7 @@ def _facts(one: type[Adapter]) -> Iterator[tuple[str, str]]:
     yield "address", f"`{one.base_url}` unless `BASE_URL` names another"
     yield "recipients a request", f"{told.recipients}; {one.group_size} unless `GROUP_SIZE` says otherwise"
     yield "requests at once", "as many as a worker has connections" if one.at_once is None else str(one.at_once)
+    yield "limits", f"`{one.limits}` unless `LIMITS` says otherwise" if one.limits else "none unless `LIMITS` sets some"
     yield "keeps our own reference", "yes" if told.own_reference else "no"
     yield "receipts", told.receipts
     yield "inbound texts", "yes" if told.inbound else "no"

@@ -142,6 +142,9 @@ class Suspensions:
         self._proven: set[str] = set()
         self._trials: dict[str, _Trial] = {}
         self._tests: dict[str, Test] = {}
+        #: Milliseconds that our clock is behind Redis', and until when no further job is kept for a test, by scope.
+        self._behind = 0.0
+        self._kept: dict[tuple[str, str], float] = {}
 
     # -- what is known -----------------------------------------------------------------------------------------------
 
@@ -159,6 +162,27 @@ class Suspensions:
     def is_suspended(self, account: str) -> bool:
         """Say whether nothing of `account` goes out."""
         return (account, ACCOUNT) in self._known
+
+    def wants_a_job(self, group: Group) -> bool:
+        """Say whether one job has to wait for what holds this request back, though it could go elsewhere.
+
+        Where only a job can show that it is mended, and it is soon time to look, none might wait that could: once
+        answered so, not again for a while.
+        """
+        one, now = self.held(group), self._clock()
+        if one is None or one.scope == FUNDS or (one.scope == ACCOUNT and self.tells_balance(one.provider)):
+            return False
+        key = one.provider, one.scope
+        soon = one.probe_at <= moment(self._behind + (now + _NOBODY_WAITS) * 1000)
+        if not soon or self._kept.get(key, now) > now:
+            return False
+        self._kept[key] = now + 2 * _NOBODY_WAITS
+        return True
+
+    def tells_balance(self, account: str) -> bool:
+        """Say whether the balance call shows whether an account works."""
+        refused = any((one.provider, one.scope) == (account, f"{OPERATION}{_BALANCE}") for one in self._known.values())
+        return _BALANCE in self._adapters[account].operations and not refused
 
     def learn(self, job: Work, outcome: Outcome) -> None:
         """Take in what became of a request of `job`; `save` tells Redis."""
@@ -193,6 +217,7 @@ class Suspensions:
         before = self._changes
         now, told = await self._store.run(self._calls.suspended(self._accounts))
         self._read = self._clock()
+        self._behind = now - self._read * 1000
         if before == self._changes:
             found = {(one.provider, one.scope): one for one in told}
             self._proven -= {account for account, scope in found.keys() - self._known.keys() if scope == ACCOUNT}
@@ -365,7 +390,7 @@ class Probes:
 
     async def _find_out(self, one: Suspension) -> None:
         """Lift a suspension where it is mended."""
-        if one.scope.startswith(OPERATION) or not self._tells_balance(one.provider):
+        if one.scope.startswith(OPERATION) or not self._suspensions.tells_balance(one.provider):
             await self._try(one)
             return
         outcome = await self._balance(one)
@@ -381,12 +406,6 @@ class Probes:
             decided = "lift"
         if decided == "lift":
             await self._suspensions.lift(one)
-
-    def _tells_balance(self, account: str) -> bool:
-        refused = any(
-            (one.provider, one.scope) == (account, f"{OPERATION}{_BALANCE}") for one in self._suspensions.known()
-        )
-        return _BALANCE in self._adapters[account].operations and not refused
 
     async def _balance(self, one: Suspension) -> Outcome | None:
         job = Work(id=new_id(), provider=one.provider, kind=Kind.OPERATION, operation=_BALANCE, request=Operation())

@@ -27,7 +27,7 @@ from workers.failpoints import Failpoints
 from workers.heartbeat import Heartbeat
 from workers.history import History, WatchedStore
 from workers.inquiries import Inquiries
-from workers.limits import Limiter, Unlimited
+from workers.limits import Limiter, RedisLimiter
 from workers.suspensions import Probes
 from workers.transport import Transport
 
@@ -96,7 +96,8 @@ class Runtime:
             reached=None if points is None else points.reached,
         )
         store: Caller = self._store
-        limiter: Limiter = Unlimited()
+        self._limiter = RedisLimiter(self._settings, self._adapters, self._store, lambda: self._history.run)
+        limiter: Limiter = self._limiter
         if points is not None:
             store, limiter = points.store(store), points.limiter(limiter)
         self.execution = Execution(
@@ -184,7 +185,7 @@ class Runtime:
             self._settings,
             self._adapters,
             self._store,
-            Unlimited(),
+            self._limiter,
             self._transport,
             turns=self.execution.turns,
             suspensions=self.execution.suspensions,
@@ -197,6 +198,7 @@ class Runtime:
             await self._probes.close()
         with contextlib.suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(1):
+                await self._limiter.close()
                 await self._history.leave(self._store)
                 if self._heartbeat is not None:
                     await self._heartbeat.leave()

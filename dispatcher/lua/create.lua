@@ -1,15 +1,15 @@
 -- Create jobs and their outbox entries, all or none.
 -- ARGV: mode, what tells one hash key from another or "", provider, lane ("1" or ""), batch or "", "1" where more of
---       the batch follow or "", ms to keep jobs, ms to keep idempotency keys; then thirteen per job: id, public part,
+--       the batch follow or "", ms to keep jobs, ms to keep idempotency keys; then fourteen per job: id, public part,
 --       private part, due ms or "", ms it is valid for or "", number hash or "", idempotency hash or "", fingerprint,
 --       ms its code lives for or "", card details sealed or "", "1" where it texts that number, the job that it redrives
---       and the state that was in, or "" and ""
+--       and the state that was in, or "" and ""; its tenant
 -- Returns {"MODE", other}, {"KEY"}, {"CANCELLED"} where the batch was, {"CONFLICT", position, id}, or {"OK", now in ms,
 --       then for each job the id it has: its own, or that of the job made before by the same idempotency key or of the
---       same job, or "" where the job to be redriven is in another state by now; and last a list of the ids of those
---       that failed at once, since the person wants no more texts}.
+--       same job, or "" where the job to be redriven is in another state by now; and last two lists of ids: of those
+--       that failed at once, since the person wants no more texts or nobody is texted in that country, and of those that the caller publishes}.
 -- Creating an id that is there already changes nothing: a producer may repeat a call whose answer was lost.
-local FIRST, EACH = 9, 13
+local FIRST, EACH = 9, 14
 local provider, lane, batch, more = ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'
 local keep, keep_idem = tonumber(ARGV[7]), tonumber(ARGV[8])
 local refused = stranger(ARGV[1], ARGV[2])
@@ -45,13 +45,19 @@ end
 
 local queue = lane == '1' and provider .. '.high' or provider
 redis.call('SADD', 'd:p', provider)
-local created, refused_by = 0, {}
+local created, refused_by, is_refused, out = 0, {}, {}, {}
+local shut, country_of = redis.call('EXISTS', 'd:kc') == 1, {}
+local at_once = room_at_once(queue)
 for i = FIRST, #ARGV, EACH do
   local id, due, valid, number, idem, code_ttl =
     ARGV[i], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), ARGV[i + 5], ARGV[i + 6], tonumber(ARGV[i + 8])
+  local tenant = ARGV[i + 13]
   local own = answer[3 + (i - FIRST) / EACH] == id
-  if own and ARGV[i + 10] == '1' and number ~= '' and redis.call('HEXISTS', 'd:no', number) == 1 then
+  if own and shut and ARGV[i + 10] == '1' then country_of[id] = cjson.decode(ARGV[i + 1]).country end
+  local listed = own and ARGV[i + 10] == '1' and number ~= '' and redis.call('HEXISTS', 'd:no', number) == 1
+  if listed or (country_of[id] and redis.call('HEXISTS', 'd:kc', country_of[id]) == 1) then
     refused_by[#refused_by + 1] = id
+    is_refused[id] = true
   end
   if own and redis.call('EXISTS', job_key(id)) == 0 then
     local begins = math.max(due or 0, now)
@@ -71,6 +77,7 @@ for i = FIRST, #ARGV, EACH do
       redis.call('ZADD', 'd:v', now, id)
     end
     if batch ~= '' then add('b', batch) end
+    if tenant ~= '' then add('tn', tenant) end
     if idem ~= '' then
       -- Kept while the job is busy, however long that is; its lifetime begins when the job settles.
       add('ik', int(keep_idem) .. ' ' .. idem)
@@ -83,8 +90,13 @@ for i = FIRST, #ARGV, EACH do
     if begins > now then
       add('w', 'time ' .. int(begins))
       redis.call('ZADD', 'd:w:' .. queue, begins, id)
-    else
+    elseif at_once > 0 then
       redis.call('ZADD', 'd:o:' .. queue, now, id)
+      if not is_refused[id] then out[#out + 1] = id end
+      at_once = at_once - 1
+    else
+      -- In the order given: one call makes all of its jobs in the same millisecond.
+      line_up(queue, id, batch, tenant, now + i / 10000)
     end
     if valid then
       add('z', int(begins + valid))
@@ -103,6 +115,9 @@ for i = FIRST, #ARGV, EACH do
       redis.call('HSET', job_key(ARGV[i + 11]), 'rd', id)
       note(load(ARGV[i + 11]), now, 'redriven as ' .. id)
     end
+  elseif own and redis.call('ZSCORE', 'd:o:' .. queue, id) then
+    -- Nobody published it, should the answer have been lost.
+    out[#out + 1] = id
   end
 end
 if batch ~= '' then
@@ -114,7 +129,8 @@ end
 for _, id in ipairs(refused_by) do
   local job = load(id)
   -- Made again because its answer was lost, a call may find one that is on the wire by now.
-  if job.s == 'queued' then leave_alone(job, now, keep) end
+  if job.s == 'queued' and not shut_out(job, country_of[id] or '', now, keep) then leave_alone(job, now, keep) end
 end
 answer[#answer + 1] = refused_by
+answer[#answer + 1] = out
 return answer

@@ -1,14 +1,21 @@
--- Take the jobs of a queue that are due into its outbox; the caller publishes them.
+-- Take the jobs of a queue that are due: into its outbox, or into their lines where others wait for their turn.
 -- ARGV: queue, how many at most
--- Returns their ids.
+-- Returns how many were due, and the ids of those that the caller publishes.
 local queue, now = ARGV[1], now_ms()
-local due = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'd:w:' .. queue, '-inf', now, 'LIMIT', 0, ARGV[2])) do
+local ids = redis.call('ZRANGEBYSCORE', 'd:w:' .. queue, '-inf', now, 'LIMIT', 0, ARGV[2])
+local at_once = room_at_once(queue)
+local out = {}
+for _, id in ipairs(ids) do
   redis.call('ZREM', 'd:w:' .. queue, id)
-  if redis.call('HGET', job_key(id), 's') == 'queued' then
-    redis.call('ZADD', 'd:o:' .. queue, now, id)
+  local job = load(id)
+  if job and job.s == 'queued' then
     redis.call('HDEL', job_key(id), 'w')
-    due[#due + 1] = id
+    if #out < at_once then
+      redis.call('ZADD', 'd:o:' .. queue, now, id)
+      out[#out + 1] = id
+    else
+      line_up(queue, id, job.b or '', job.tn, string.match(job.h, '^%d+'))
+    end
   end
 end
-return due
+return {#ids, out}

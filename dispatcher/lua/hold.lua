@@ -16,10 +16,21 @@ local function hold(id)
   held = held + 1
 end
 
+-- Of those that wait for their turn nobody knows either whose it was since.
+local function hold_line(queue, tenant, batch)
+  local line = line_key(queue, batch, tenant)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', line, '-inf', '(' .. int(last + 1), 'LIMIT', 0, most)) do hold(id) end
+end
+
 for _, provider in ipairs(redis.call('SMEMBERS', 'd:p')) do
   for _, queue in ipairs({provider, provider .. '.high'}) do
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'd:o:' .. queue, '-inf', last, 'LIMIT', 0, most)) do hold(id) end
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'd:w:' .. queue, '-inf', now, 'LIMIT', 0, most)) do hold(id) end
+    for _, tenant in ipairs(redis.call('ZRANGE', 'd:qt:' .. queue, 0, -1)) do
+      for _, batch in ipairs(redis.call('ZRANGE', 'd:qb:' .. queue .. ':' .. tenant, 0, -1)) do
+        hold_line(queue, tenant, batch)
+      end
+    end
   end
 end
 return held

@@ -16,14 +16,19 @@ while i <= #ARGV do
   i = i + 8 + 2 * pairs_left
 
   local job = own ~= '' and load(own)
-  if not (job and job.p == provider) then
+  if not (job and came_to(job, provider)) then
     local id = key ~= '' and redis.call('GET', 'd:y:' .. key)
     job = id and load(id)
   end
   if job then
-    local moved = hear(job, word, now, keep)
+    local moved = hear(job, word, now, keep, provider)
     -- Known by its reference from now on, as after an answer of its own.
-    if moved and word.to == 'sent' and key ~= '' then expect(job, key, FIRST_LOOK, waited, now, keep) end
+    if moved and word.to == 'sent' then
+      local next, _, asked = following(job)
+      -- Where its account tells no receipts, none is waited for.
+      if next and asked and key ~= '' then watch(job, asked * 1000, now) end
+      if key ~= '' then expect(job, key, FIRST_LOOK, waited, now, keep, provider) end
+    end
     answer[#answer + 1] = moved and 'moved' or 'late'
   elseif key == '' then
     answer[#answer + 1] = 'late'

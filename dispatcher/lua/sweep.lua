@@ -1,5 +1,6 @@
 -- End the leases of dead workers and the time of what was not sent in time; forget what retention has passed for.
--- ARGV: ms to keep jobs, ms to keep events, ms after which an untaken message is lost, how many of each at most
+-- ARGV: ms to keep jobs, ms to keep events, ms after which an untaken message is lost, how many of each at most, ms to keep
+--       what was used of a day
 -- Returns how many leases ended and how many jobs expired.
 local keep, events_kept, lost_after, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local now = now_ms()
@@ -30,6 +31,13 @@ for _, id in ipairs(expired) do
   redis.call('ZREM', 'd:x', id)
 end
 
+-- What nobody told of in time goes on to its next account, where its caller asked for that.
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'd:fo', '-inf', now, 'LIMIT', 0, most)) do
+  redis.call('ZREM', 'd:fo', id)
+  local job = load(id)
+  if job and job.s == 'sent' then fail_over(job, 'sent', now, 'no receipt came in time', keep) end
+end
+
 -- A code of ours is erased once its verification is over, a card once its purchase is; what is still to be sent has all
 -- its life before it.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'd:v', '-inf', now, 'LIMIT', 0, most)) do
@@ -52,6 +60,11 @@ for _, provider in ipairs(redis.call('SMEMBERS', 'd:p')) do
   -- A queue that loses nothing is never asked about: what it tells of its pace is folded here.
   passed(provider, now, lost_after)
   passed(provider .. '.high', now, lost_after)
+end
+
+for ago = 0, 1 do
+  local day = math.floor(now / DAY) - ago
+  redis.call('PEXPIREAT', 'd:u:' .. date_text(day), int((day + 1) * DAY + ARGV[5]))
 end
 
 -- The last entry thrown away is remembered, so that a reader can be told that it missed something.

@@ -1,6 +1,6 @@
 -- Take the queued jobs of one message, counting each before its payload is touched.
 -- ARGV: token, by which this taker is known from now on; "1" to take suspects too; ms to hold them, ms to keep jobs; ids
--- Returns three lists: the taken, each {id, d, x, p, l, a, z, created ms, i, vx, xc}; suspects, ids whose earlier holder died, which
+-- Returns three lists and the moment in ms: the taken, each {id, d, x, p, l, a, z, created ms, i, vx, xc}; suspects, ids whose earlier holder died, which
 -- the caller takes one at a time with nothing beside them; and {id, state} of those there is nothing to do for now.
 local token, alone, hold, keep = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3]), ARGV[4]
 local FIRST = 5
@@ -45,4 +45,4 @@ for queue, published in pairs(latest) do
   local known = tonumber(redis.call('HGET', 'd:g:' .. queue, slot) or 0)
   if published > known then redis.call('HSET', 'd:g:' .. queue, slot, int(published)) end
 end
-return {taken, suspects, idle}
+return {taken, suspects, idle, int(now)}

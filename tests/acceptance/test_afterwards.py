@@ -304,7 +304,7 @@ def test_one_wrong_password_is_one_refusal(provider: str, four: Four, d: Dispatc
 
 def test_a_corrected_password_sends_what_waited(four: Four, d: Dispatcher, cli: Run) -> None:
     """A worker with the right one, and a word to it: each text goes out once."""
-    fields = {"adapter": "clubtexting", "user": "sandbox", "password": "sandbox"}
+    fields = {"adapter": "clubtexting", "user": "sandbox", "password": "sandbox", "limits": "address=none"}
 
     def serve(name: str, **changed: str) -> Worker:
         settings = {f"providers__changed__{field}": value for field, value in {**fields, **changed}.items()}
@@ -341,13 +341,13 @@ def waits(d: Dispatcher, job: Job) -> str:
 def test_club_texting_is_asked_for_two_things_at_once_and_no_more(four: Four, d: Dispatcher) -> None:
     """By one account in one worker process: each of them counts for itself."""
     four.sandbox.fault("latency", provider="clubtexting", seconds=0.1)
-    jobs = [d.send(american(150 + n, 412), f"{TEXT} {n}", provider="clubtexting") for n in range(30)]
-    jobs += [d.lookup(american(150 + n, 412), provider="clubtexting") for n in range(5)]
-    until(lambda: all(d.get(job.id).settled for job in jobs), 20, "all to be done")
+    jobs = [d.send(american(150 + n, 412), f"{TEXT} {n}", provider="clubtexting") for n in range(8)]
+    jobs += [d.lookup(american(150 + n, 412), provider="clubtexting") for n in range(4)]
+    until(lambda: all(d.get(job.id).settled for job in jobs), 30, "all to be done")
     assert {now(d, job) for job in jobs} == {"sent", "completed"}
     rows = four.rows(provider="clubtexting")
     assert {row.result for row in rows if not row.accepted} == set()
-    assert len({row.request for row in rows}) == 35
+    assert len({row.request for row in rows}) == 12
 
 
 def test_asked_too_often_mobtexting_is_left_alone_for_a_while(four: Four, d: Dispatcher) -> None:

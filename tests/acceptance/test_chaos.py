@@ -22,8 +22,8 @@ from tests.chaos.scenario import Scenario, load
 #: Seconds; the first test waits for all that are played.
 pytestmark = pytest.mark.timeout(400)
 
-#: Two at a time they take twenty seconds of two cores.
-PLAYED: Final = ("worker-kill", "messages-of-other-releases", "producer-kill")
+#: Two at a time they take half a minute of two cores.
+PLAYED: Final = ("worker-kill", "messages-of-other-releases", "producer-kill", "limit-worker-kills")
 
 #: The same chance each time.
 SEED: Final = 5

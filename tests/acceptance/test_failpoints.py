@@ -36,7 +36,7 @@ from dispatcher.store import Calls
 from tests.support import WATCH, Deployment, Server, phones, until
 from tests.warm import WarmProcess, module
 from workers.failpoints import POINTS, VARIABLE
-from workers.limits import Unlimited
+from workers.limits import RedisLimiter
 from workers.receiver import url
 from workers.sandbox.client import Sandbox
 from workers.sandbox.world import Row
@@ -356,7 +356,7 @@ def parts() -> None:
         session = runtime.run(session_of(runtime._transport))
         usual = {
             "store": runtime.execution._store is runtime._store,
-            "limiter": type(runtime.execution._limiter) is Unlimited,
+            "limiter": type(runtime.execution._limiter) is RedisLimiter,
             "transport": runtime._transport._reached is None,
             "request": session._request_class is _Checked,
             "traces": not session.trace_configs,

@@ -18,6 +18,8 @@ KEPT = 3
 WORKERS = {
     r"d:hb": "names of workers, trimmed by age with each beat",
     r"d:ha": "names of accounts",
+    r"d:u:.*": "what a day used, which has a retention of its own",
+    r"d:lu:.*": "what was used of late, and how requests ended, for some minutes",
 }
 
 #: What the broker keeps, and why it does not grow with jobs. Lists of messages and of answers come and go.

@@ -18,6 +18,7 @@ import msgspec
 from dispatcher import Job, State
 from dispatcher.jobs import Entry
 from dispatcher.states import SETTLED, may
+from workers.sandbox.limits import Counted
 from workers.sandbox.world import MESSAGES, Row
 
 
@@ -31,6 +32,7 @@ class Rule(StrEnum):
     MOVES = "every move in a history is one that the state table allows"
     PRIVATE = "what is private is seen nowhere"
     SUMS = "a batch's counts add up to its size"
+    LIMIT = "no window of the provider's own count has more than its limit, and nothing is refused for it"
     #: What a scenario itself promises, such as how soon work goes on.
     PROMISE = "what the scenario promises holds"
 
@@ -67,6 +69,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     #: Of the accepted, those that may vanish, because the scenario took from the store what it had promised to keep.
     excused: frozenset[str] = frozenset()
     batches: Mapping[str, Count] = msgspec.field(default_factory=dict)
+    #: What the provider counted where it has a limit.
+    counted: Sequence[Counted] = ()
     #: What was kept, told or logged, by where; and what finds in it what must not be there.
     seen: Mapping[str, str] = msgspec.field(default_factory=dict)
     find: Callable[[str], Iterable[str]] = lambda _said: ()
@@ -104,6 +108,7 @@ def judge(run: Run) -> list[Broken]:
             _moves(run.jobs.values()),
             _private(run),
             _sums(run),
+            _limits(run.counted),
         )
         for broken in part
     ]
@@ -222,3 +227,11 @@ def _sums(run: Run) -> Iterator[Broken]:
     for id_, batch in run.batches.items():
         if sum(batch.counts.values()) != batch.size:
             yield Broken(Rule.SUMS, id_, f"counts {dict(batch.counts)}, and its size is {batch.size}")
+
+
+def _limits(counted: Iterable[Counted]) -> Iterator[Broken]:
+    for one in counted:
+        most = max(one.sliding, one.fixed)
+        if one.most is not None and (one.refused or most > one.most):
+            told = f"{most} {one.counts} in {one.seconds:g} s and {one.refused} refused, {one.most} may be"
+            yield Broken(Rule.LIMIT, one.provider, told)

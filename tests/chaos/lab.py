@@ -95,6 +95,8 @@ class Lab:
         self.excused: set[str] = set()
         self.server: Server
         self.sandbox: Sandbox
+        #: Further ones, where a scenario has them, whose ledgers count as well.
+        self.others: list[Sandbox] = []
         #: A scenario may change its settings before it starts workers.
         self.deployment: Deployment
         #: An application of the usual kind, for whatever the scenario wants to ask.
@@ -351,11 +353,12 @@ class Lab:
         """Look at everything, judge it, and close."""
         jobs = self.jobs()
         run = Run(
-            rows=self.sandbox.ledger(),
+            rows=[row for one in (self.sandbox, *self.others) for row in one.ledger()],
             jobs=jobs,
             accepted=dict(self.accepted),
             excused=frozenset(self.excused),
             batches=self._batches(jobs),
+            counted=[seen for one in (self.sandbox, *self.others) for seen in one.limited().counted],
             seen={**self._said(jobs), **self._also},
             find=private.found,
             now=datetime.now(UTC),

@@ -61,7 +61,8 @@ def work(settings: Settings, crew: Crew) -> None:
     redis, token = store.redis, call_name()
     try:
         while True:
-            waiting = store.run(calls.due("textgoto"))
+            waiting, _ = store.run(calls.due("textgoto"))
+            store.run(calls.deal("textgoto"))
             ids = [one.decode() for one in redis.zrange("d:o:textgoto", 0, 20)]  # type: ignore[union-attr]  # the stubs mix sync and async
             taken = [raw[0].decode() for raw in store.run(calls.take(token, ids)).records] if ids else []
             states = store.run(calls.claim(token, [(id_, "never", {}) for id_ in taken])) if taken else []

@@ -24,7 +24,7 @@ KEYS: Final[dict[str, Any]] = {"secret_key": "a secret key for tests " * 2, "has
 
 #: All that may be asked of Redis: none of it writes.
 READING: Final = {"waitaof",
-    "ping", "info", "time", "mget", "hkeys", "hgetall", "eval", "config|get",
+    "ping", "info", "time", "mget", "hkeys", "hget", "hgetall", "eval", "evalsha", "config|get",
     # What the client says of itself when it connects.
     "hello", "auth", "select", "client|setinfo",
 }  # fmt: skip

@@ -24,10 +24,12 @@ import pytest
 
 from dispatcher.cli import main
 from tests.integration.sandboxes import SILENCE, Running, Wire, as_bytes, open_files, sending, wait_for
+from tests.support import until
 from workers.sandbox import magic
 from workers.sandbox.base import Answer, Limits, Outgoing, Reply, Request, Texted
 from workers.sandbox.callbacks import CONNECTIONS, Callbacks, Times
 from workers.sandbox.client import Sandbox, SandboxError
+from workers.sandbox.limits import Window
 from workers.sandbox.textgoto import TextGoto
 from workers.sandbox.world import Account, Row, World
 
@@ -484,6 +486,16 @@ class TestControl:
         pytest.param(lambda sandbox: sandbox.limits(at_once=1), "provider: whose at_once", id="nobody's limit"),
         pytest.param(lambda sandbox: sandbox.limits(provider="x", at_once=1), "none of post", id="an unknown one's"),
         pytest.param(lambda sandbox: sandbox.limits(provider="post", at_once=0), "at least 1", id="a limit of none"),
+        pytest.param(lambda sandbox: sandbox.limits(late=1.0), "provider: whose late", id="nobody's road"),
+        pytest.param(lambda sandbox: sandbox.limits(provider="post", late=-1.0), "late: from 0", id="before its time"),
+        pytest.param(
+            lambda sandbox: sandbox.limits(provider="post", windows=[Window(counts="")]), "counts is", id="of nothing"
+        ),
+        pytest.param(
+            lambda sandbox: sandbox.limits(provider="post", windows=[Window(counts="all", seconds=0)]),
+            "positive number",
+            id="a window of no time",
+        ),
     )
 
     @pytest.mark.parametrize(("told", "words"), REFUSED)
@@ -561,6 +573,22 @@ class TestLimits:
         wire = stage.wire()
         wire.write(ask() * 2)
         assert [status for status, _ in wire.answers(2)] == [500, 503]
+
+    def test_a_window_that_is_set(self, stage: Stage) -> None:
+        stage.sandbox.limits(provider="post", windows=[Window(counts="post", most=2)])
+        wire = stage.wire()
+        wire.write(send(PHONE) * 3)
+        assert [status for status, _ in wire.answers(3)] == [200, 200, 503]
+        (seen,) = stage.sandbox.limited().counted
+        assert (seen.taken, seen.refused, seen.sliding) == (2, 1, 2)
+
+    def test_what_is_under_way_arrives_though_its_client_is_gone(self, stage: Stage) -> None:
+        stage.sandbox.limits(provider="post", late=0.5, windows=[Window(counts="post")])
+        for _ in range(5):
+            wire = stage.wire()
+            wire.write(send(PHONE))
+            wire.close()
+        until(lambda: [one.taken for one in stage.sandbox.limited().counted] == [5], what="all of them")
 
     def test_switched_off(self, stage: Stage) -> None:
         stage.sandbox.limits(enforced=False)

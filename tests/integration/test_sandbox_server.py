@@ -19,6 +19,7 @@ import msgspec
 import pytest
 
 from tests.integration.sandboxes import SILENCE, Running, Wire, as_bytes, open_files, sending, wait_for, whole_answers
+from tests.support import until
 from workers.sandbox import magic, wire
 from workers.sandbox.client import Sandbox, SandboxError
 from workers.sandbox.faults import FAULTS
@@ -166,10 +167,23 @@ def test_refuse(sandbox: Sandbox, connection: Wire) -> None:
     """Nothing listens for a while, open connections are gone, and then all is as before."""
     connection.write(send(PHONE))
     assert connection.answers() == [answered(PHONE)]
-    sandbox.fault("refuse", seconds=0.3)
+    sandbox.fault("refuse", seconds=1)
     assert connection.hear()[1] in {"closed", "reset"}
     with pytest.raises(ConnectionRefusedError):
         Wire(sandbox.url)
+    sandbox.wait_ready()
+    assert sandbox.accepted(PHONE) == 1
+
+
+def test_what_is_under_way_when_a_refusal_begins_is_answered(sandbox: Sandbox, connection: Wire) -> None:
+    """So that nobody has to wonder what became of it; what comes after it on that connection is not looked at."""
+    sandbox.fault("latency", seconds=0.3)
+    connection.write(send(PHONE))
+    until(lambda: sandbox.accepted(PHONE), what="the text")
+    connection.write(send(PHONE))
+    sandbox.fault("refuse", seconds=0.1)
+    assert connection.answers() == [answered(PHONE)]
+    assert connection.hear()[1] in {"closed", "reset"}
     sandbox.wait_ready()
     assert sandbox.accepted(PHONE) == 1
 

@@ -30,7 +30,7 @@ TOLD: Final = (
 @cache
 def at_rest(one: Script) -> Script:
     """Return a script that goes by the key."""
-    assert one.source.count(ASKS) == 1, "the scripts take their time from elsewhere by now"
+    assert one.source.count(ASKS) == one.source.count("'TIME'"), "the scripts take their time from elsewhere by now"
     source = one.source.replace(ASKS, TOLD)
     return Script(one.name, source, sha1(source.encode(), usedforsecurity=False).hexdigest())
 

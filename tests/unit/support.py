@@ -136,7 +136,10 @@ class Bench:
         return token
 
     def due(self, queue: str = "textgoto", most: int = 500) -> list[str]:
-        return self.run(self.calls.due(queue, most))
+        return self.run(self.calls.due(queue, most))[1]
+
+    def deal(self, account: str = "textgoto", most: int = 500) -> dict[str, list[str]]:
+        return self.run(self.calls.deal(account, most))
 
     def lost(self, queue: str = "textgoto", *, empty: bool = False, most: int = 500) -> list[str]:
         return self.run(self.calls.lost(queue, empty=empty, most=most))

@@ -95,9 +95,9 @@ def test_two_accounts_at_one_vendor_have_two_adapters() -> None:
             id="a setting nobody knows",
         ),
         pytest.param(
-            "textgoto", {"uid": "a", "pwd": "canary", "limits": "10/1s"},
-            "DISPATCHER_PROVIDERS__TEXTGOTO__LIMITS is for the limiter, which this release does not have yet",
-            id="limits, before there is a limiter",
+            "textgoto", {"uid": "a", "pwd": "canary", "limits": "send=10/s,gets=1/s"},
+            "DISPATCHER_PROVIDERS__TEXTGOTO__LIMITS has 'gets=1/s', which names no bucket that there is; there are: all,",
+            id="a limit of nothing that there is",
         ),
         *(
             pytest.param(

@@ -13,6 +13,7 @@ from tests.chaos import private
 from tests.chaos.checker import Broken, Count, Rule, Run, judge, lost, repeated
 from tests.support import phone, phones
 from tests.unit.test_jobs import job
+from workers.sandbox.limits import Counted
 from workers.sandbox.world import Row
 
 NOW = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
@@ -43,6 +44,14 @@ def run(*jobs: Job, rows: tuple[Row, ...] = (), **about: Any) -> Run:
     return Run(rows=rows, jobs={one.id: one for one in jobs}, **{**usual, **about})
 
 
+def window(most: int | None = 10, *, sliding: int = 10, fixed: int = 10, refused: int = 0) -> Counted:
+    """What a provider counted of its sends in 20 s."""
+    return Counted(
+        provider="textgoto", account="sandbox", counts="send", most=most, seconds=20, taken=50, refused=refused,
+        sliding=sliding, fixed=fixed,
+    )  # fmt: skip
+
+
 SENT = ("sending attempt 1", "sent accepted")
 ASKED = "queued ambiguous; it may have been taken, and is sent again as the caller asked"
 LOST = ("sending attempt 1", "unknown its worker died")
@@ -53,6 +62,7 @@ def waiting(reason: str, seconds: float) -> Waiting:
 
 
 CLEAN = [
+    pytest.param(run(counted=[window(), window(None, sliding=99)]), id="a limit that is reached, and a mere count"),
     pytest.param(run(), id="nothing happened"),
     pytest.param(run(text(*SENT), rows=(row(),)), id="sent, and it has it"),
     pytest.param(run(text(*LOST), rows=(row(),)), id="unknown, and it has it"),
@@ -187,6 +197,14 @@ BROKEN = [
     ),
     pytest.param(
         run(batches={"b": Count(3, {"sent": 3, "queued": 1})}), [(Rule.SUMS, "b")], id="a batch that counts too many"
+    ),
+    *(
+        pytest.param(run(counted=[one]), [(Rule.LIMIT, "textgoto")], id=what)
+        for what, one in {
+            "too many in a window that slides": window(sliding=11),
+            "too many in a window by the clock": window(fixed=11),
+            "some that the provider refused": window(refused=1),
+        }.items()
     ),
     *(
         pytest.param(run(seen={"the log": said}), [(Rule.PRIVATE, "the log")], id=f"{what} in a log")

@@ -222,6 +222,7 @@ CALLS = {
     "events": ["events", "-f"],
     "wait": ["wait", ID],
     "cancel": ["cancel", ID],
+    "limits": ["limits"],
     "providers": ["providers", "--json"],
     "providers resume": ["providers", "resume", "textgoto"],
 }

@@ -340,11 +340,10 @@ def test_what_can_never_work_is_refused_before_anything_is_stored(
 
 LATER: dict[str, dict[str, Any]] = {
     "send": {
-        "failover_after": 60, "callback_url": "https://x", "callback_task": "t",
-        "timezone": "Europe/London", "max_segments": 2,
+        "callback_url": "https://x", "callback_task": "t", "timezone": "Europe/London",
     },
-    "send_many": {"failover_after": 60, "callback_url": "https://x", "max_segments": 2},
-    "verify": {"guard_keys": ["ip"], "failover_after": 60, "callback_url": "https://x"},
+    "send_many": {"callback_url": "https://x"},
+    "verify": {"guard_keys": ["ip"], "callback_url": "https://x"},
 }  # fmt: skip
 
 
@@ -422,11 +421,6 @@ def test_of_several_that_can_do_it_one_must_be_named(shop: Shop) -> None:
         shop.dispatcher.send(NUMBER, TEXT)
     assert shop.dispatcher.lookup(NUMBER).provider == "textgoto"
     assert shop.dispatcher.send(NUMBER, TEXT, provider="other").provider == "other"
-
-
-def test_a_list_of_several_is_for_failover_and_not_built_yet(dispatcher: Dispatcher) -> None:
-    with pytest.raises(NotBuilt, match="provider"):
-        dispatcher.send(NUMBER, TEXT, provider=["textgoto", "other"])
 
 
 def test_with_no_account_at_all_the_words_say_what_to_do(clock: Clock) -> None:
@@ -1109,3 +1103,9 @@ def test_a_batch_and_a_check_are_plain_to_look_at(shop: Shop) -> None:
     assert isinstance(batch, Batch)
     assert not leaks(repr(batch) + repr(list(batch.jobs)), NUMBER, TEXT)
     assert repr(Check(valid=False, status="pending")) == "Check(valid=False, status='pending')"
+
+
+def test_what_is_useless_at_once_is_told_as_it_is_read(dispatcher: Dispatcher) -> None:
+    """Less than a millisecond is none, which is not the same as for ever."""
+    job = dispatcher.send(NUMBER, TEXT, valid_for=0.0001)
+    assert job.expires_at == dispatcher.get(job.id).expires_at == job.created_at

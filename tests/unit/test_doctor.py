@@ -625,9 +625,29 @@ def test_settings_of_accounts_that_cannot_work_are_told_and_nobody_is_asked(
         "account.broken": "that is a bug of the adapter; tell whoever wrote it",
         "account.nobody": "set DISPATCHER_PROVIDERS__NOBODY__ADAPTER to one of them",
         "account.textgoto": "set it where this account's workers run",
-        "account.typo": "there are: adapter, base_url, callback_token, concurrency, group_size, limits, pwd, uid",
+        "account.typo": "there are: adapter, base_url, callback_token, concurrency, group_size, limits, low_balance, "
+        "price, pwd, uid",
     }
     assert not leaks(words(found), CANARY)
+
+
+@pytest.mark.parametrize(
+    ("routes", "expected"),
+    [
+        ("", []),
+        ("-> textgoto, other", [(Status.OK, "the rules of DISPATCHER_ROUTES lead to accounts that are known")]),
+        (
+            "category=otp -> textgoto, nobody; -> textgoto",
+            [(Status.PROBLEM, "DISPATCHER_ROUTES leads to nobody ('category=otp -> textgoto, nobody')")],
+        ),
+    ],
+    ids=["none", "known", "nobody"],
+)
+def test_a_rule_that_leads_to_nobody_is_told(routes: str, expected: list[tuple[Status, str]]) -> None:
+    told = settings(routes=routes, providers={"textgoto": {"uid": "x"}})
+    found = list(doctor.routes(told, ["other"]))
+    assert [one.status for one in found] == [status for status, _ in expected]
+    assert all(words in one.message for one, (_, words) in zip(found, expected, strict=True))
 
 
 def test_keys_of_these_tests_are_no_keys() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -22,7 +22,7 @@ from dispatcher.store import Call, script
 from tests.unit.support import NUMBER, OTHER, TEXT, AsyncOnSync, Bench, Clock, leaks
 from workers.adapters import described
 from workers.execute import Execution, summary
-from workers.limits import Grant, Later, Permit, Unlimited
+from workers.limits import Grant, Later, MemoryLimiter, Permit, Reason
 from workers.providers.base import (
     Adapter,
     Argument,
@@ -117,11 +117,15 @@ class Gate:
     def __init__(self, *grants: Grant | Callable[[], Grant]) -> None:
         self.grants = list(grants)
         self.asked: list[str] = []
+        self.learnt: list[tuple[Permit, dict[str, Outcome]]] = []
 
     async def acquire(self, account: str, group: Group) -> Grant:
         self.asked.append(f"{account}: {group.request.body.decode()} {group.cost}")
         grant = self.grants.pop(0) if self.grants else Permit()
         return grant() if callable(grant) else grant
+
+    def learn(self, account: str, permit: Permit, outcomes: Mapping[str, Outcome], seconds: float) -> None:
+        self.learnt.append((permit, dict(outcomes)))
 
 
 class Flaky(AsyncOnSync):
@@ -191,7 +195,7 @@ class Road:
         assert word.startswith("queued:")
         _, until = self.bench.raw(id_)["w"].split(" ")
         self.clock.ms = int(until)
-        assert self.bench.due("plain") == [id_]
+        assert [*self.bench.due("plain"), *self.bench.deal("plain")["plain"]] == [id_]
         return self.run(id_)
 
 
@@ -326,7 +330,7 @@ def test_waiting_for_the_limit_again_and_again_is_told_once(road: Road) -> None:
 
 
 @pytest.mark.parametrize("reason", ["limit", "breaker", "suspended"])
-def test_the_limiter_says_what_is_waited_for(road: Road, reason: str) -> None:
+def test_the_limiter_says_what_is_waited_for(road: Road, reason: Reason) -> None:
     road.gate.grants = [Later(5, reason)]
     road.enqueue("0001")
     assert road.run("0001") == f"queued:{reason}"
@@ -430,8 +434,12 @@ def test_codes_pass_a_campaign_that_fills_the_worker(clock: Clock) -> None:
 
 
 def test_an_account_without_limits_is_granted_everything_at_once(road: Road) -> None:
-    group = road.adapter._group(())
-    assert asyncio.run(Unlimited().acquire("plain", group)) == Permit(0)
+    job = Work(id="0001", provider="plain", kind=Kind.SEND, operation="send", request=Send(to=NUMBER, text=TEXT))
+    (group,) = road.adapter.build([job]).groups
+    limiter = MemoryLimiter(road.bench.settings, {"plain": road.adapter})
+    grants = [asyncio.run(limiter.acquire("plain", group)) for _ in range(1000)]
+    assert {one.wait for one in grants if isinstance(one, Permit)} == {0}
+    assert not any(isinstance(one, Later) for one in grants)
 
 
 # -- claims ------------------------------------------------------------------------------------------------------------
@@ -670,7 +678,8 @@ def test_only_a_try_spends_an_attempt(road: Road, outcome: Failure, word: str, a
     assert road.bench.raw("0001")["a"] == attempts
 
 
-def test_attempts_come_to_an_end(road: Road) -> None:
+def test_attempts_come_to_an_end(clock: Clock) -> None:
+    road = Road(clock, max_attempts=8)
     road.enqueue("0001")
     road.adapter.outcomes = {"0001": failure("not_sent")}
     word = road.run("0001")
@@ -679,6 +688,7 @@ def test_attempts_come_to_an_end(road: Road) -> None:
     assert road.again("0001", word) == "failed:not_sent"
     assert len(road.wire.sent) == 8, "as many as the settings say"
     assert len(road.bench.raw("0001")["t"].split("\n")) == 8
+    assert road.bench.story("0001")[-1] == "failed: not_sent X: no; gives up after 8 attempts"
 
 
 def test_waiting_for_a_slow_provider_never_comes_to_an_end_by_itself(road: Road) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from celery.worker.request import Request as CeleryRequest
 
 from dispatcher.errors import ConfigurationError, StoreUnavailable
+from dispatcher.outcomes import Outcome
 from dispatcher.store import Call, Calls
 from tests.unit.support import settings
 from workers.failpoints import POINTS, VARIABLE, Failpoints, read
@@ -94,6 +96,9 @@ class Limiter:
         self.steps.append("permit")
         return self.grant
 
+    def learn(self, account: str, permit: Permit, outcomes: Mapping[str, Outcome], seconds: float) -> None:
+        self.steps.append(f"learnt {account} {permit.token} {seconds:g}")
+
 
 def everywhere(steps: list[str]) -> Failpoints:
     """Failpoints that note every point as it is reached."""
@@ -133,7 +138,8 @@ def test_the_points_stand_round_a_permit(grant: Grant) -> None:
     steps: list[str] = []
     limiter = everywhere(steps).limiter(Limiter(steps, grant))
     assert asyncio.run(limiter.acquire("textgoto", GROUP)) == grant
-    assert steps == ["permit.before", "permit", "permit.after"]
+    limiter.learn("textgoto", Permit(0, "t"), {}, 1.5)
+    assert steps == ["permit.before", "permit", "permit.after", "learnt textgoto t 1.5"]
 
 
 def test_the_points_stand_round_an_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:

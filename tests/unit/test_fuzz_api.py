@@ -93,7 +93,7 @@ class Method:
         self.named = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD]
         self.needed = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD and one.default is one.empty]
         if "later" in {one.name for one in parameters}:
-            self.named += ["callback_url", "failover_after"]
+            self.named += ["callback_url"]
 
     def arguments(self, decide: random.Random, shop: Shop) -> dict[str, Any]:
         """Return what it is called with: some as usual, some odd."""

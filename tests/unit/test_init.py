@@ -95,7 +95,7 @@ def test_numbers_have_a_unit(text: str) -> None:
     for name, field in Settings.model_fields.items():
         if field.annotation in {int, float}:
             (meaning,) = re.findall(rf"^# (.*)\n#{name} = ", text, re.MULTILINE)
-            assert re.match(r"Seconds|Requests|Attempts|Jobs|Bytes|The port", meaning), name
+            assert re.match(r"Seconds|Requests|Attempts|Jobs|Bytes|The share|The port", meaning), name
 
 
 def test_every_adapter_has_a_table_that_its_account_can_have(text: str) -> None:
@@ -112,7 +112,7 @@ def test_every_adapter_has_a_table_that_its_account_can_have(text: str) -> None:
 
 
 def test_common_settings_are_all_that_this_release_knows(text: str) -> None:
-    assert set(COMMON) == adapters._COMMON - set(adapters._LATER)
+    assert set(COMMON) == adapters._COMMON
     source = (Path(adapters.__file__).parent / "celery.py").read_text(encoding="utf-8")
     assert re.search(r"^_CONCURRENCY = 64$", source, re.MULTILINE), "what the file says of an account's concurrency"
 
@@ -133,7 +133,7 @@ def test_an_adapter_that_somebody_adds_is_in_it() -> None:
     written = toml([pigeon])
     assert uncommented(written)["providers"]["pigeon"] == {
         "ring": "", "seeds": "", "adapter": "pigeon", "base_url": "https://pigeon.invalid", "group_size": 1,
-        "concurrency": 64, "callback_token": "",
+        "limits": "", "concurrency": 64, "callback_token": "", "price": "", "low_balance": "",
     }  # fmt: skip
     assert "Needed; better DISPATCHER_PROVIDERS__PIGEON__RING" in written
     assert "Not needed; better DISPATCHER_PROVIDERS__PIGEON__SEEDS" in written

@@ -17,7 +17,7 @@ from dispatcher.states import State
 from tests.unit.support import NUMBER, TEXT, Clock
 from tests.unit.test_execute import Road, failure
 from workers.inquiries import Inquiries
-from workers.limits import Later
+from workers.limits import Later, Permit, Reason
 from workers.providers.base import Argument, Capabilities, Group, News, Operation, Request, Response
 
 
@@ -150,6 +150,25 @@ def test_a_look_waits_for_its_permit_like_any_request(road: Curious) -> None:
     road.clock.advance(30)
     road.look()
     assert road.wire.sent == ["about 0001"]
+
+
+def test_a_look_waits_itself_for_a_permit_that_is_near(road: Curious) -> None:
+    """Many are asked about at once: to ask for the rest the next time would be to ask twice as late, and so on."""
+    sent(road, "0001")
+    road.clock.advance(30)
+    road.gate.grants = [Later(0.001), Later(0.001), Permit(0, "p")]
+    road.look()
+    assert road.wire.sent == ["about 0001"]
+    assert [(permit.token, len(outcomes)) for permit, outcomes in road.gate.learnt][-1] == ("p", 1)
+
+
+@pytest.mark.parametrize("reason", ["breaker", "suspended"])
+def test_a_look_waits_for_no_provider_in_trouble(road: Curious, reason: Reason) -> None:
+    sent(road, "0001")
+    road.clock.advance(30)
+    road.gate.grants = [Later(0.001, reason)]
+    road.look()
+    assert road.wire.sent == []
 
 
 def test_one_refusal_stops_the_asking_too(road: Curious) -> None:

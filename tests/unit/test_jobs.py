@@ -316,7 +316,7 @@ def job(**fields: Any) -> Job:
 
 #: "Job as JSON", in the words of the public contract.
 DOCUMENT = {
-    "schema", "id", "kind", "operation", "category", "provider", "state", "final", "seq", "waiting", "receipt",
+    "schema", "id", "kind", "operation", "category", "provider", "route", "state", "final", "seq", "waiting", "receipt",
     "attempts", "to", "sender", "text", "tenant", "reference", "metadata", "batch_id", "redrive_of", "created_at",
     "updated_at", "expires_at", "segments", "price", "provider_ref", "result", "verification", "possible_duplicate",
     "sandbox", "failure", "tries", "history",

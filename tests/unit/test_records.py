@@ -397,7 +397,7 @@ def test_equal_requests_are_written_equally_in_whichever_order_they_were_given()
 def test_the_public_part_holds_nothing_private_and_nothing_usual() -> None:
     public = records.encode_public(SEND, Terms(), "send", sandbox=False)
     assert not leaks(public.decode(), NUMBER, TEXT, "ACME")
-    assert msgspec.json.decode(public) == {"kind": "send", "operation": "send", "segments": 1}
+    assert msgspec.json.decode(public) == {"kind": "send", "operation": "send", "segments": 1, "country": "GB"}
 
 
 def test_the_sandboxs_jobs_are_marked() -> None:

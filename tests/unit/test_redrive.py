@@ -805,7 +805,7 @@ class TestCommand:
             def now(cls, tz: Any = None) -> Any:
                 return cls.fromtimestamp(memory.clock.ms / 1000, tz)
 
-        monkeypatch.setattr("dispatcher.cli.datetime", Now)
+        monkeypatch.setattr("dispatcher.cli.options.datetime", Now)
         for id_, later in ((f"{ID[:-1]}a", 6 * 3600), (f"{ID[:-1]}b", 3600), (f"{ID[:-1]}c", 0)):
             memory.clock.ms = 1_800_000_000_000 - later * 1000
             memory.ended(id_, "failed")

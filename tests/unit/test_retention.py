@@ -10,8 +10,9 @@ import pytest
 
 from dispatcher import ConfigurationError, Dispatcher, IdempotencyConflict, InvalidRequest, Message
 from dispatcher.settings import load
+from dispatcher.store import Calls
 from tests.unit import test_client
-from tests.unit.support import NUMBER, OTHER, TEXT, Bench, Clock
+from tests.unit.support import NUMBER, OTHER, TEXT, Bench, Clock, settings
 from tests.unit.test_client import Shop
 
 shop = test_client.shop
@@ -35,19 +36,27 @@ LASTING = {
     r"d:a": "names of accounts, and what each can do",
     r"d:e": "the events, trimmed by age",
     r"d:et": "one cursor",
+    r"d:qw:[^:]+": "two words for each queue",
     r"d:g:[^:]+": "a few slots of each queue, folded by the sweep",
+    r"d:lm:[^:]+": "what is drawn from an account's limits: one hash for each",
     r"d:s:[^:]+": "an entry for each thing that an account cannot do, until it is mended",
     r"d:f:[^:]+": "ids of jobs whose fate is asked for, taken out when it is known or given up; trimmed by age",
     r"d:v": "ids with a code of ours, taken out by the sweep once their verification is over",
     r"d:i:[^:]+:[a-z]+": "ids by state, trimmed by age once settled, and by each move before",
     r"d:no": "who wants no more texts: that is for ever",
+    r"d:pr": "a price of each account and country",
+    r"d:kc": "countries that nobody is texted in",
+    r"d:lb": "accounts whose balance is low",
     r"d:ca": "names of accounts",
     r"d:cn": "a few counts of each account",
     r"d:c[ux]": "receipts nobody wanted, callbacks set aside: trimmed by age",
 }
 
 #: Those of them that are there for ever, on a server whose jobs are all forgotten.
-CONSTANT = {"d:mode", "d:hk", "d:c", "d:p", "d:a", "d:e", "d:et", "d:g:textgoto", "d:g:textgoto.high"}
+CONSTANT = {"d:mode", "d:hk", "d:c", "d:p", "d:pr", "d:a", "d:e", "d:et", "d:g:textgoto", "d:g:textgoto.high"}
+
+#: What was used on a day, which has a retention of its own.
+USAGE = "d:u:"
 
 
 def strays(names: dict[str, int]) -> set[str]:
@@ -226,7 +235,7 @@ def test_after_their_retention_only_what_is_constant_is_left(story: Story) -> No
     story.play()
     story.bench.clock.advance(LONGEST)
     story.bench.sweep()
-    assert {*lifetimes(story.bench.redis)} == CONSTANT
+    assert {key for key in lifetimes(story.bench.redis) if not key.startswith(USAGE)} == CONSTANT
     assert story.bench.redis.xlen("d:e") == 0
 
 
@@ -237,7 +246,8 @@ def test_another_life_leaves_no_more_than_the_first(story: Story) -> None:
         Story(story.bench, story.d, name).play()
         story.bench.clock.advance(LONGEST)
         story.bench.sweep()
-        sizes.append({key: len(value) for key, value in story.bench.dump().items() if key != "d:et"})
+        kept = {key: value for key, value in story.bench.dump().items() if not key.startswith(USAGE)}
+        sizes.append({key: len(value) for key, value in kept.items() if key != "d:et"})
     assert sizes[0] == sizes[1] == sizes[2]
 
 
@@ -272,6 +282,17 @@ def test_a_folded_slot_still_tells_what_was_passed(bench: Bench) -> None:
         bench.sweep()
     assert bench.redis.hlen("d:g:textgoto") == 1
     assert bench.lost() == ["0001"], "a message published later was taken long ago"
+
+
+def test_what_was_used_on_a_day_is_kept_for_its_own_time(story: Story) -> None:
+    """A hash a day, whose lifetime begins as the day ends; the settings say how long that is."""
+    story.play()
+    (key,) = (key for key in lifetimes(story.bench.redis) if key.startswith(USAGE))
+    assert story.bench.ttl(key) == pytest.approx(400 * DAY, abs=DAY)
+    story.bench.calls = Calls(settings(usage_retention=DAY))
+    story.bench.sweep()
+    story.bench.clock.advance(2 * DAY)
+    assert key not in lifetimes(story.bench.redis)
 
 
 # -- how long ----------------------------------------------------------------------------------------------------------

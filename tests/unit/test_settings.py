@@ -63,7 +63,7 @@ def env(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ("DISPATCHER_DEADLINE", "5", "deadline", 5.0),
         ("DISPATCHER_RETENTION", "3600", "retention", 3600.0),
         ("DISPATCHER_CONNECTIONS", "16", "connections", 16),
-        ("dispatcher_max_attempts", "3", "max_attempts", 3),
+        ("dispatcher_max_attempts", "3", "max_attempts", "3"),
     ],
 )
 def test_a_setting_is_read_from_its_variable(

@@ -1200,7 +1200,7 @@ def test_after_its_retention_nothing_is_left_of_a_job(bench: Bench) -> None:
     everything(bench)
     bench.clock.advance(MONTH + 1000)
     bench.sweep()
-    constant = ("d:mode", "d:hk", "d:p", "d:c", "d:e", "d:g:")
+    constant = ("d:mode", "d:hk", "d:p", "d:c", "d:e", "d:g:", "d:u:")
     assert {key for key in bench.names() if not key.startswith(constant)} == set()
 
 

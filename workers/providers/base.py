@@ -23,6 +23,7 @@ import msgspec
 
 from dispatcher import jobs
 from dispatcher.errors import ConfigurationError
+from dispatcher.limits import parse as parse_limits
 from dispatcher.outcomes import Failure, FailureKind, Outcome
 from dispatcher.states import State
 from workers.providers.answers import document
@@ -94,6 +95,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[Work, ...]
     #: The limiter's buckets that this request draws from, and how much of each: `{"post": 1, "send": 100}`.
     cost: dict[str, int] = {}
+    #: It is no request of the jobs' own, but a read just before it.
+    before: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,6 +260,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     verification: Literal["provider", "provider checks", "ours"] = "ours"
     #: Characters of text that it takes at most; None where its document names no limit.
     max_characters: int | None = None
+    #: The only characters that a text may have; empty where it takes any.
+    characters: str = ""
 
 
 class Adapter(ABC):
@@ -276,7 +281,9 @@ class Adapter(ABC):
     sandbox: ClassVar[Mapping[str, str]] = {}
     #: Jobs that travel in one request unless `GROUP_SIZE` says otherwise.
     group_size: ClassVar[int] = 1
-    #: Requests that a worker process makes at once; None for as many as it has connections.
+    #: What it may be sent how fast unless `LIMITS` says otherwise, as that is written: "get=1000/60s,concurrency=2".
+    limits: ClassVar[str] = ""
+    #: Requests that a worker process makes at once; None for as many as it has connections, or `LIMITS` allows.
     at_once: ClassVar[int | None] = None
     capabilities: ClassVar[Capabilities] = Capabilities()
     #: By name: `send`, `verify`, `lookup` and what `dispatcher op` reaches.
@@ -293,6 +300,12 @@ class Adapter(ABC):
                 raise ConfigurationError(
                     f"{setting(account, field)} is not set; account {account!r} ({self.name}) cannot work without it"
                 )
+        together = min(int(settings.get("group_size") or self.group_size), self.capabilities.recipients)
+        self.limited = parse_limits(
+            settings.get("limits", ""), setting(account, "limits"), self.operations, self.limits, together
+        )
+        if self.limited.concurrency is not None or settings.get("limits") == "none":
+            self.at_once = self.limited.concurrency  # type: ignore[misc]  # of this account only
         self.origin = (settings.get("base_url") or self.base_url).rstrip("/")
         if not _is_origin(self.origin):
             raise ConfigurationError(
@@ -334,7 +347,7 @@ class Adapter(ABC):
         """
         refused = {job.id: failure for job in jobs if (failure := self.validate(job))}
         ready = [job for job in jobs if job.id not in refused]
-        size = min(int(self.settings.get("group_size") or self.group_size), self.capabilities.recipients)
+        size = self.limited.together
         sends = grouped((job for job in ready if job.operation == "send"), alike or _its_own, size)
         others = ((job,) for job in ready if job.operation != "send")
         groups = tuple(costed(request(together), together) for together in (*sends, *others))

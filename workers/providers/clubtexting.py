@@ -191,10 +191,17 @@ class ClubTexting(Adapter):
     sandbox: ClassVar[Mapping[str, str]] = {"user": "sandbox", "password": "sandbox"}
     #: A lost answer makes a whole request's recipients unknown, since nobody can be asked afterwards.
     group_size = 20
-    #: The page of the HTTP API: two connections at a time from one address, or the address is blocked.
+    #: The page of the HTTP API: two connections at a time, and two a second, from one address, or it is blocked.
+    limits = "concurrency=2/address,address=2/s"
     at_once = 2
     #: 100 is ours: no document names a maximum.
-    capabilities = Capabilities(recipients=100, receipts="poll", inbound=True, max_characters=_EXPRESS)
+    capabilities = Capabilities(
+        recipients=100,
+        receipts="poll",
+        inbound=True,
+        max_characters=_EXPRESS,
+        characters="".join(sorted(_CHARACTERS)),
+    )
     operations: ClassVar[Mapping[str, Operation]] = {
         "send": Operation(
             about="Send one text to one or more numbers (Sending SMS Messages).",

@@ -197,6 +197,8 @@ class MobTexting(Adapter):
     #: The vendor's Postman collection has plain http, which would show the token to everybody on the way.
     base_url = "https://portal.mobtexting.com"
     required = ("access_token",)
+    #: The document's, of all its GETs; it names none for POST.
+    limits = "get=1000/60s"
     optional = ("sender", "service", "webhook_secret", "balance_path")
     sandbox: ClassVar[Mapping[str, str]] = {
         "access_token": "sandbox", "sender": "SANDBX", "webhook_secret": "sandbox",

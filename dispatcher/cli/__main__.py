@@ -1,0 +1,5 @@
+"""Lets `python -m dispatcher.cli` run a command."""
+
+from dispatcher.cli import main
+
+main()
