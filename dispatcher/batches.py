@@ -142,11 +142,13 @@ class Batch:
         reached = ends(until)
         for seconds in looks(timeout):
             state = self._state()
-            if not state.open and all(one in reached for one in state.counts):
+            if not state.open and not state.watched and all(one in reached for one in state.counts):
                 return state.counts
             time.sleep(seconds)
         state = self._state()
-        busy = sum(count for one, count in state.counts.items() if one not in reached)
+        busy = sum(count for one, count in state.counts.items() if one not in reached) + state.watched * (
+            State.SENT in reached
+        )
         jobs = f"{busy} job{'' if busy == 1 else 's'}"
         words = f"still busy with {jobs}" if busy else "still open: send its last messages or close_batch()"
         raise WaitTimeout(f"batch {self.id}", words, until, timeout)

@@ -453,11 +453,14 @@ class Dispatcher:
         checks.flag("reveal", reveal)
         reached = ends(until)
         for seconds in looks(timeout):
-            if self.states([id_])[0] in {None, *reached}:
+            with self._store.errors():
+                told: Any = self._store.redis.hmget(f"d:j:{id_}", "s", "w")
+            state, waits = told
+            if state is None or (state.decode() in reached and not waits):
                 break
             time.sleep(seconds)
         job = self.get(id_, reveal=reveal)
-        if job.state in reached:
+        if job.state in reached and job.settled:
             return job
         raise WaitTimeout(f"job {id_}", job.state, until, timeout)
 

@@ -209,7 +209,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """What a queued job waits for: worker, time, retry, limit, quiet_hours, breaker or suspended."""
+    """What a queued job waits for: worker, time, retry, limit, quiet_hours, breaker, suspended; a sent one: receipt."""
 
     reason: str = msgspec.field(name="for")
     until: datetime | None = None
@@ -288,7 +288,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def settled(self) -> bool:
         """Nothing more will be attempted by itself."""
-        return self.state in SETTLED
+        return self.state in SETTLED and self.waiting is None
 
     @property
     def good(self) -> bool:

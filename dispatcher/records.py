@@ -291,7 +291,7 @@ def job(id_: str, fields: Mapping[bytes, bytes], sealer: Sealer, now: int, *, re
         state=state,
         final=state in FINAL,
         seq=int(fields[b"n"]),
-        waiting=_waiting(fields.get(b"w")) if state == State.QUEUED else None,
+        waiting=_waiting(state, fields.get(b"w")),
         receipt=_text(fields.get(b"y")),
         attempts=int(fields.get(b"a", 0)),
         to=to,
@@ -374,7 +374,9 @@ def _tries(lines: str) -> Iterator[Try]:
         yield Try(provider, ref, outcome, moment(at))
 
 
-def _waiting(stored: bytes | None) -> Waiting:
+def _waiting(state: State, stored: bytes | None) -> Waiting | None:
+    if state != State.QUEUED and (state != State.SENT or stored is None):
+        return None
     reason, until = stored.decode().split(" ") if stored else ("worker", "0")
     return Waiting(reason, None if until == "0" else moment(until))
 

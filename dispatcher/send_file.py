@@ -313,8 +313,9 @@ class Run:
         try:
             with _bar("settled", self.report.recipients) as advance:
                 for seconds in chain(looks(timeout), [0]):
-                    counts = self.report.states = target.batch_state(self.report.batch_id).counts
-                    busy = sum(count for state, count in counts.items() if state not in SETTLED)
+                    state = target.batch_state(self.report.batch_id)
+                    counts = self.report.states = state.counts
+                    busy = sum(count for one, count in counts.items() if one not in SETTLED) + state.watched
                     if not busy:
                         return
                     advance(sum(counts.values()) - busy)

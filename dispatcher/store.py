@@ -212,11 +212,13 @@ class BatchState(msgspec.Struct, frozen=True, kw_only=True):
     open: bool = False
     #: It was taken back: none may follow.
     cancelled: bool = False
+    #: How many of those that were sent go on to another account unless a receipt comes.
+    watched: int = 0
 
     @property
     def settled(self) -> bool:
         """Whether no job was busy and none may follow."""
-        return not self.open and all(state in SETTLED for state in self.counts)
+        return not self.open and not self.watched and all(state in SETTLED for state in self.counts)
 
     def to_dict(self, id_: str) -> dict[str, Any]:
         """Return the document of the batch `id_`."""
@@ -228,7 +230,7 @@ def batch_state(fields: Mapping[bytes, bytes]) -> BatchState:
     """Read a batch as it lies in Redis: its counts, and the marks that `lua/job.lua` names."""
     stored = {state.value: int(fields.get(state.value.encode(), 0)) for state in State}
     counts = {state: count for state, count in stored.items() if count}
-    return BatchState(counts=counts, open=b"o" in fields, cancelled=b"c" in fields)
+    return BatchState(counts=counts, open=b"o" in fields, cancelled=b"c" in fields, watched=int(fields.get(b"f", 0)))
 
 
 @cache

@@ -190,8 +190,11 @@ class Model:
 
     # -- how a job moves -----------------------------------------------------------------------------------------------
 
-    def move(self, job: Job, to: str) -> bool:
-        """Move a job as the table allows; one that may have been taken does not end as if nothing had happened."""
+    def move(self, job: Job, to: str, watched: int = 0) -> bool:
+        """Move a job as the table allows; one that may have been taken does not end as if nothing had happened.
+
+        It goes on from there unless a receipt comes while it is `watched`, 0 for never.
+        """
         taken = ""
         if job.doubtful and to in AS_IF_NOTHING_HAPPENED:
             to, taken = job.left or ("unknown", "")
@@ -199,7 +202,7 @@ class Model:
             return False
         job.state, job.came, job.taker, job.held = to, self.now, "", 0
         job.story.append(to)
-        job.followed, job.watched = to == "unknown", None
+        job.followed, job.watched = to == "unknown", self.now + watched if watched else None
         if taken:
             self.hand_over(job, taken)
             job.followed = to == "sent"
@@ -253,7 +256,8 @@ class Model:
         batch.until = self.now + MONTH * 1000
 
     def busy(self, name: str) -> bool:
-        return any(job.state in BUSY for job in self.jobs.values() if job.batch == name)
+        mine = [job for job in self.jobs.values() if job.batch == name]
+        return any(job.state in BUSY or job.watched is not None for job in mine)
 
     def counts(self, name: str) -> Counter[str]:
         """Return how many jobs of a batch are in each state; what is not kept any more counts where it ended."""
@@ -424,7 +428,7 @@ class Model:
         if to in GOOD_NEWS:
             self.hand_over(job, account)
         goes_on = goal != "" and goal == job.following
-        if not self.move(job, to):
+        if not self.move(job, to, watched if to == "sent" else 0):
             return ""
         job.doubtful = job.doubtful or doubt
         job.attempts -= not spent
@@ -433,7 +437,6 @@ class Model:
                 self.go_on(job)
             self.back(job, self.now + delay)
         elif job.state == to == "sent":
-            self.watch(job, watched)
             self.expect(job, reference, account)
         return job.state
 
@@ -464,6 +467,7 @@ class Model:
         """Let a job go on unless a receipt comes until then; for 0 it does not."""
         if ms:
             job.watched = self.now + ms
+            self.look_after(job.batch)
 
     def resolve(self, id_: str, to: str) -> str:
         """Somebody's word on what is unknown; that nothing was sent ends all doubt."""
@@ -621,7 +625,8 @@ class Model:
             self.move(job, "expired")
         for job in [job for job in self.jobs.values() if job.watched is not None and job.watched <= self.now]:
             job.watched = None
-            self.fail_over(job, "sent")
+            if not self.fail_over(job, "sent"):
+                self.look_after(job.batch)
         return len(dead), len(over)
 
     def hold(self, known: int) -> None:

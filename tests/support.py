@@ -35,8 +35,8 @@ TIMES: Final = {"deadline": "3", "lease": "6", "lost_after": "2", "sweep_every":
 #: The same for a few jobs at a time, which no load holds up: a dead worker's are found sooner.
 SHORT: Final = {"deadline": "1", "lease": "2", "lost_after": "1"}
 
-#: Keys that outlive a test on a server with a worker that goes on: what it entered with, its accounts, their limits, and
-#: Celery's routes to it.
+#: Keys that outlive a test on a server with a worker that goes on: what it entered with, its accounts and their limits,
+#: and Celery's routes to it.
 _KEPT: Final = re.compile(rb"d:(a|mode|hk|lm:.*)|disp:_kombu\..*")
 
 #: What outlives it of an account's limits: lost, they would be heeded with caution for some seconds.

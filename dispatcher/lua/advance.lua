@@ -77,7 +77,7 @@ while i <= #ARGV do
     answer[#answer + 1] = job.s
   elseif job.f == guard and to == 'sent' and OVERTAKEN[job.s] then
     complete(job, account, try, code_ttl, fields)
-    if job.s == 'sent' then watch(job, watched, now) end
+    if job.s == 'sent' then watch(job, watched, now, keep) end
     if job.s == 'sent' and receipt ~= '' then expect(job, receipt, look, waited, now, keep, account) end
     answer[#answer + 1] = job.s
   elseif job.f == guard and job.s == to then
@@ -100,6 +100,11 @@ while i <= #ARGV do
     end
     -- It was taken by an account that it had left meanwhile, and comes back.
     if may and GOOD[to] and MOVES[job.s] and MOVES[job.s][to] then hand_over(job, account, now) end
+    -- Before it moves: its batch shall not be told to have settled.
+    if may and to == 'sent' and MOVES[job.s] and MOVES[job.s].sent then
+      redis.call('HDEL', job_key(id), 'w')
+      watch(job, watched, now, keep)
+    end
     job.told = fields
     local state = may and move(job, to, now, detail, keep)
     answer[#answer + 1] = state or ''
@@ -117,7 +122,6 @@ while i <= #ARGV do
         wait_again(job, reason, now + delay, now, keep)
         answer[#answer] = job.s
       elseif state == 'sent' then
-        if to == 'sent' then watch(job, watched, now) end
         if receipt ~= '' then expect(job, receipt, look, waited, now, keep, account) end
         answer[#answer] = job.s
       end

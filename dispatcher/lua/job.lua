@@ -41,6 +41,7 @@
 --   d:qw:<queue>  hash: n jobs that may be with the workers at once, at when that was changed
 --   d:l           ids that are sending, by the ms their lease ends             d:x  ids by the ms they expire at
 --   d:b:<batch>   hash: jobs by state, and these, each "1":                    d:b:<batch>:j  list of its ids
+--     f  how many of them are sent, and go on unless a receipt comes
 --     o  open: more jobs may follow      c  cancelled: none may      e  its settling was told
 --   d:f:<provider>  ids of jobs whose fate is not known yet, by the ms they are asked about or given up
 --   d:fo            ids that are sent, by the ms at which they go on to the next account unless a receipt came
@@ -164,8 +165,8 @@ end
 -- told; it is kept while one is busy, and for as long as its jobs afterwards.
 local function look_after(batch, keep)
   local key = batch_key(batch)
-  local v = redis.call('HMGET', key, 'queued', 'sending', 'o', 'e')
-  local busy, open, told = tonumber(v[1] or 0) + tonumber(v[2] or 0) > 0, v[3], v[4]
+  local v = redis.call('HMGET', key, 'queued', 'sending', 'f', 'o', 'e')
+  local busy, open, told = tonumber(v[1] or 0) + tonumber(v[2] or 0) + tonumber(v[3] or 0) > 0, v[4], v[5]
   if busy and told then
     redis.call('HDEL', key, 'e')
   elseif not (busy or open or told) then
@@ -330,6 +331,23 @@ local function taken_by(job, account)
   return job.i == 'sent ' .. account or job.i == 'undelivered ' .. account
 end
 
+-- Let a job that is sent, or will be with its next move, go on to the next account of its route unless a receipt comes
+-- within `ms`; 0 for never. It waits for that, and so does its batch.
+local function watch(job, ms, now, keep)
+  if ms <= 0 then return end
+  redis.call('ZADD', 'd:fo', now + ms, job.id)
+  if redis.call('HSET', job_key(job.id), 'w', 'receipt ' .. int(now + ms)) == 0 or not job.b then return end
+  redis.call('HINCRBY', batch_key(job.b), 'f', 1)
+  look_after(job.b, keep)
+end
+
+-- Let it stay where it is; whoever calls looks after its batch.
+local function unwatch(job)
+  redis.call('ZREM', 'd:fo', job.id)
+  if redis.call('HDEL', job_key(job.id), 'w') == 0 or not job.b then return end
+  if redis.call('HINCRBY', batch_key(job.b), 'f', -1) <= 0 then redis.call('HDEL', batch_key(job.b), 'f') end
+end
+
 -- Move a job; answers the state it is in then, false where the state table forbids the move. A job of which an earlier
 -- try was or may have been taken ends as that try left it. `keep` is how many ms settled jobs are kept; `job.told` has the
 -- fields that are written with it, if any.
@@ -347,10 +365,11 @@ local function move(job, to, now, detail, keep)
   local was = job.s
   job.s = to
   note(job, now, detail)
-  redis.call('HDEL', job_key(job.id), 'w', 'u')
+  if was == 'sent' then unwatch(job) end
+  local watched = to == 'sent' and string.sub(redis.call('HGET', job_key(job.id), 'w') or '', 1, 8) == 'receipt '
+  redis.call('HDEL', job_key(job.id), 'u', watched and 'u' or 'w')
   if to == 'failed' or to == 'expired' or to == 'cancelled' then redis.call('HDEL', job_key(job.id), 'vx') end
   if was == 'sent' or was == 'unknown' then redis.call('ZREM', 'd:f:' .. job.p, job.id) end
-  if was == 'sent' then redis.call('ZREM', 'd:fo', job.id) end
   if to == 'unknown' then redis.call('ZADD', 'd:f:' .. job.p, now + FIRST_LOOK, job.id) end
   if GOOD[to] then redis.call('HDEL', job_key(job.id), 'e') end
   if taken then
@@ -516,10 +535,6 @@ local function hear(job, word, now, keep, account)
   return true
 end
 
--- Let a job that was sent go on to the next account of its route unless a receipt comes within `ms`; 0 for never.
-local function watch(job, ms, now)
-  if ms > 0 then redis.call('ZADD', 'd:fo', now + ms, job.id) end
-end
 
 -- Expect a receipt of `account`, and take in those that came before there was anybody to expect one. `hash` finds it,
 -- `look` is in how many ms it is asked for, `waited` how many ms it is waited for.

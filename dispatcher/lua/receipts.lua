@@ -26,7 +26,7 @@ while i <= #ARGV do
     if moved and word.to == 'sent' then
       local next, _, asked = following(job)
       -- Where its account tells no receipts, none is waited for.
-      if next and asked and key ~= '' then watch(job, asked * 1000, now) end
+      if next and asked and key ~= '' then watch(job, asked * 1000, now, keep) end
       if key ~= '' then expect(job, key, FIRST_LOOK, waited, now, keep, provider) end
     end
     answer[#answer + 1] = moved and 'moved' or 'late'

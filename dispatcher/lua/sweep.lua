@@ -35,7 +35,10 @@ end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'd:fo', '-inf', now, 'LIMIT', 0, most)) do
   redis.call('ZREM', 'd:fo', id)
   local job = load(id)
-  if job and job.s == 'sent' then fail_over(job, 'sent', now, 'no receipt came in time', keep) end
+  if job and job.s == 'sent' and not fail_over(job, 'sent', now, 'no receipt came in time', keep) then
+    unwatch(job)
+    if job.b then look_after(job.b, keep) end
+  end
 end
 
 -- A code of ours is erased once its verification is over, a card once its purchase is; what is still to be sent has all

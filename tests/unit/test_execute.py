@@ -18,7 +18,8 @@ from dispatcher.jobs import Operation as OperationRequest
 from dispatcher.jobs import Request as JobRequest
 from dispatcher.outcomes import Accepted, Checked, Failure, FailureKind, Found, Outcome
 from dispatcher.privacy import Sealer
-from dispatcher.store import Call, script
+from dispatcher.states import State
+from dispatcher.store import Advance, Call, script
 from tests.unit.support import NUMBER, OTHER, TEXT, AsyncOnSync, Bench, Clock, leaks
 from workers.adapters import described
 from workers.execute import Execution, summary
@@ -382,6 +383,61 @@ def test_a_permit_that_took_too_long_to_arrive_is_void_too(road: Road) -> None:
     road.enqueue("0001")
     road.run("0001")
     assert len(road.gate.asked) == 2
+
+
+def test_of_a_process_frozen_with_its_claim_nothing_goes_out_late(road: Road) -> None:
+    """It woke with a permit whose moment has long passed: its job goes back, and no attempt is spent."""
+    run = road.store.run
+
+    async def frozen(call: Call[T]) -> T:
+        answer = await run(call)
+        if call.script == script("claim") and not road.wire.sent and road.now == 100:
+            road.now += 10
+        return answer
+
+    road.store.run = frozen  # type: ignore[method-assign]
+    road.enqueue("0001")
+    assert road.run("0001") == "queued:retry"
+    assert road.wire.sent == []
+    assert road.bench.raw("0001")["a"] == "0"
+    (told,) = road.gate.learnt
+    assert told[1] == {}, "its lease goes back, and the breaker hears nothing"
+    assert road.again("0001", "queued:retry") == "sent"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "word"),
+    [
+        pytest.param(Accepted(), "sent", id="taken"),
+        pytest.param(failure("invalid"), "failed:invalid", id="refused"),
+        pytest.param(failure("ambiguous"), "unknown", id="nobody knows"),
+        pytest.param(failure("throttled"), "queued:limit", id="too fast"),
+    ],
+)
+def test_the_limiter_learns_how_each_request_ended(road: Road, outcome: Outcome, word: str) -> None:
+    road.gate.grants = [Permit(0.0, "the permit")]
+    road.adapter.outcomes = {"0001": outcome}
+    road.enqueue("0001")
+    assert road.run("0001") == word
+    assert road.gate.learnt == [(Permit(0.0, "the permit"), {"0001": outcome})]
+
+
+@pytest.mark.parametrize("why", ["cancelled meanwhile", "Redis is away", "void"])
+def test_a_permit_that_is_not_used_is_given_back(road: Road, why: str) -> None:
+    def taken_back() -> Grant:
+        if why == "cancelled meanwhile":
+            move = Advance(id="0001", guard="=queued", state=State.CANCELLED, detail="taken back")
+            road.bench.run(road.bench.calls.advance([move]))
+        elif why == "Redis is away":
+            road.store.fails["claim"] = 1
+        else:
+            road.now += 5
+        return Permit(0.0, "the permit")
+
+    road.gate.grants = [taken_back]
+    road.enqueue("0001")
+    road.run("0001")
+    assert road.gate.learnt[0] == (Permit(0.0, "the permit"), {})
 
 
 def test_no_more_is_on_the_wire_than_there_are_connections(clock: Clock) -> None:

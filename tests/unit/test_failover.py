@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 
-from dispatcher import Dispatcher, Job, State, records
+from dispatcher import Dispatcher, Job, State, WaitTimeout, records
 from dispatcher.accounts import KEY
 from dispatcher.jobs import Category, OnUnknown, Send, Terms, Verify
 from dispatcher.outcomes import Accepted, Failure, FailureKind
@@ -616,9 +617,10 @@ def test_a_batch_adds_up_while_its_jobs_move(road: Two) -> None:
     for id_ in ("0001", "0002"):
         token = road.bench.claim(id_)
         road.bench.advance(id_, token, "sent", account="plain", watched=60)
-    assert road.bench.counts("spring") == {"sent": 2}
+    assert road.bench.counts("spring") == {"sent": 2, "f": 2}
     settled = ("batch.settled", "spring")
-    assert road.bench.events().count(settled) == 1
+    assert settled not in road.bench.events(), "they may go on yet"
+    assert road.bench.ttl("d:b:spring") is None
     road.clock.advance(60)
     road.bench.sweep()
     assert road.bench.counts("spring") == {"queued": 2}
@@ -626,7 +628,34 @@ def test_a_batch_adds_up_while_its_jobs_move(road: Two) -> None:
     for id_ in road.bench.due("second"):
         road.bench.advance(id_, road.bench.claim(id_), "sent", account="second")
     assert road.bench.counts("spring") == {"sent": 2}
-    assert road.bench.events().count(settled) == 2, "told anew, since it was busy again"
+    assert road.bench.events().count(settled) == 1
+
+
+@pytest.mark.parametrize("end", ["a receipt", "nobody comes after", "another account takes it"])
+def test_a_job_that_is_watched_is_not_settled_until_that_is_over(road: Two, end: str) -> None:
+    sent(road, batch="spring")
+    with Dispatcher(road.bench.settings) as dispatcher:
+        dispatcher._store = road.bench.store  # the same Redis, which is in memory
+        job, batch = dispatcher.get("0001"), dispatcher.batch("spring")
+        assert (job.state, job.settled, job.waiting and job.waiting.reason) == ("sent", False, "receipt")
+        assert not batch.settled
+        for wait in (partial(dispatcher.wait, "0001"), batch.wait):
+            with pytest.raises(WaitTimeout):
+                wait(timeout=0.01)
+        if end == "a receipt":
+            word = Word(provider="plain", own="0001", state=State.DELIVERED, detail="there")
+            assert road.bench.run(road.bench.calls.receipts([word])) == ["moved"]
+        else:
+            if end == "nobody comes after":
+                road.bench.redis.hset("d:j:0001", "rt", 2)
+            road.clock.advance(60)
+            road.bench.sweep()
+            if end == "another account takes it":
+                assert road.go_on() == "sent"
+        job = dispatcher.wait("0001", timeout=0.01)
+        assert (job.settled, job.waiting) == (True, None)
+        assert batch.wait(timeout=0.01) == {job.state: 1}
+    assert road.bench.events().count(("batch.settled", "spring")) == 1
 
 
 def test_of_a_batch_that_was_cancelled_nothing_goes_on(road: Two) -> None:
