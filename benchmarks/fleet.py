@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -20,6 +21,9 @@ from workers.sandbox.client import Sandbox
 
 #: Texts that one call of `send_many` enqueues.
 _PORTION: Final = 10_000
+
+#: Numbers for texts that are sent together; others are for those that are followed one by one.
+_BULK: Final = 40_000
 
 #: What workers are started with: shorter than usual, so that what a killed one had is over when the run is.
 TIMES: Final = {"deadline": "10", "lease": "20", "lost_after": "20", "sweep_every": "1", "tick": "0.25"}
@@ -34,7 +38,7 @@ class Fleet:
         self.sandboxes = [open_.enter_context(support.sandbox(place / f"sandbox{at}")) for at in range(sandboxes)]
         self.deployment = Deployment(self.server.url, self.sandbox, place, {**TIMES, **settings})
         open_.callback(self.deployment.close)
-        self._numbers = iter(range(10**9))
+        self._texts, self._numbers = count(), count(_BULK)
 
     @property
     def sandbox(self) -> Sandbox:
@@ -59,9 +63,13 @@ class Fleet:
         """Return a number that nothing else in this measurement has."""
         return phones(1, next(self._numbers))[0]
 
-    def messages(self, count: int) -> list[Message]:
-        """Return texts, each to a number of its own and in words of its own, so that each is a request of its own."""
-        return [Message(one := self.number(), f"Hello {one}") for _ in range(count)]
+    def messages(self, number: int) -> list[Message]:
+        """Return texts, each in words of its own, so that each is a request of its own.
+
+        The first forty thousand go to a number of their own each; no more than that are nobody's.
+        """
+        texts = [next(self._texts) for _ in range(number)]
+        return [Message(phones(1, n % _BULK)[0], f"Hello {n}") for n in texts]
 
     def enqueue(self, client: Dispatcher, count: int, **about: Any) -> list[str]:
         """Enqueue texts as batches; return the ids of all jobs."""
