@@ -456,7 +456,7 @@ class Dispatcher:
             with self._store.errors():
                 told: Any = self._store.redis.hmget(f"d:j:{id_}", "s", "w")
             state, waits = told
-            if state is None or (state.decode() in reached and not waits):
+            if state is None or (state.decode() in reached and not records.is_watched(waits)):
                 break
             time.sleep(seconds)
         job = self.get(id_, reveal=reveal)

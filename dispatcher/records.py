@@ -374,8 +374,13 @@ def _tries(lines: str) -> Iterator[Try]:
         yield Try(provider, ref, outcome, moment(at))
 
 
+def is_watched(stored: bytes | None) -> bool:
+    """Say whether a sent job goes on to another account unless a receipt comes, by what it waits for."""
+    return stored is not None and stored.startswith(b"receipt ")
+
+
 def _waiting(state: State, stored: bytes | None) -> Waiting | None:
-    if state != State.QUEUED and (state != State.SENT or stored is None):
+    if state != State.QUEUED and not (state == State.SENT and is_watched(stored)):
         return None
     reason, until = stored.decode().split(" ") if stored else ("worker", "0")
     return Waiting(reason, None if until == "0" else moment(until))

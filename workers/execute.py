@@ -52,6 +52,9 @@ _FULL_FOR: Final = 60.0
 #: What a claim answers of a job that a budget or its country had no room for.
 _REFUSED: Final = "failed:refused"
 
+#: Seconds after its deadline that the end of a request is still noticed by a process that is busy, and not frozen.
+_LATE: Final = 2.0
+
 #: Digits of a one-time code that we make.
 _CODE_DIGITS: Final = 6
 
@@ -338,8 +341,11 @@ class Execution:
         """Send the request and read the answer, noting in `slot` what came of it."""
         began = self._clock()
         answer = await self._transport.send(group.request)
-        slot.seconds, slot.outcomes = self._clock() - began, self._read(answer, group)
-        return slot.outcomes
+        outcomes, slot.seconds = self._read(answer, group), self._clock() - began
+        # Longer than any request may last: the process slept, which says nothing of the provider.
+        if slot.seconds <= self._settings.deadline + _LATE:
+            slot.outcomes = outcomes
+        return outcomes
 
     def _why(self, group: Group) -> str:
         """Say what holds a request back, in the words of the one that met it."""

@@ -422,6 +422,27 @@ def test_the_limiter_learns_how_each_request_ended(road: Road, outcome: Outcome,
     assert road.gate.learnt == [(Permit(0.0, "the permit"), {"0001": outcome})]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        pytest.param(29.0, ["0001"], id="a slow provider"),
+        pytest.param(300.0, [], id="a process that was frozen"),
+    ],
+)
+def test_what_a_frozen_process_missed_is_not_held_against_the_provider(
+    road: Road, seconds: float, told: list[str]
+) -> None:
+    def late() -> Failure:
+        road.now += seconds
+        return failure("ambiguous", "deadline")
+
+    road.wire.answers = [late]
+    road.enqueue("0001")
+    assert road.run("0001") == "unknown"
+    (learnt,) = road.gate.learnt
+    assert [*learnt[1]] == told
+
+
 @pytest.mark.parametrize("why", ["cancelled meanwhile", "Redis is away", "void"])
 def test_a_permit_that_is_not_used_is_given_back(road: Road, why: str) -> None:
     def taken_back() -> Grant:

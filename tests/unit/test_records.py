@@ -178,7 +178,15 @@ def test_the_history_is_told_line_by_line_with_the_providers_words() -> None:
     assert told.tries == [Try("textgoto", "", "not_sent", at(NOW + 2000))]
 
 
-def test_only_a_queued_job_waits() -> None:
+def test_a_sent_job_waits_for_its_receipt_where_it_goes_on_without() -> None:
+    sent = stored(s=b"sent", h=b"1800000000000 sent textgoto accepted", w=b"receipt 1800000060000")
+    waiting = read(sent).waiting
+    assert waiting is not None
+    assert waiting.reason == "receipt"
+    assert not read(sent).settled
+
+
+def test_only_a_queued_job_waits_for_other_things() -> None:
     sent = stored(s=b"sent", h=b"1800000000000 sent textgoto accepted", w=b"limit 0")
     assert read(sent).waiting is None
 
