@@ -54,10 +54,22 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
 
 
 def write(outcomes: Sequence[Outcome], page: Path) -> None:
-    """Put the table between the two marks in a page. Raises `ValueError` where it has none."""
+    """Put the table between the two marks in a page; a scenario that did not run this time keeps its row.
+
+    Raises `ValueError` where the page has no marks.
+    """
     text = page.read_text()
     before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    there, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{page.name} has no {BEGIN} and {END}, between which the table stands")
-    page.write_text(f"{before}{BEGIN}\n{markdown(outcomes)}\n{END}{after}")
+    head, rows = _rows(markdown(outcomes))
+    _, kept = _rows(there)
+    table = "\n".join([*head, *(kept | rows).values()])
+    page.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+
+
+def _rows(markdown: str) -> tuple[list[str], dict[str, str]]:
+    """Return the two lines of a table's head, and the others by their first cell."""
+    lines = [line for line in markdown.split("\n") if line.startswith("|")]
+    return lines[:2], {line.split(" ")[1]: line for line in lines[2:]}
