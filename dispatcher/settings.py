@@ -187,20 +187,14 @@ class Settings(BaseSettings):
     @field_validator("budgets", mode="before")
     @classmethod
     def _are_rules(cls, told: Any) -> list[str]:
-        rules = told.split(";") if isinstance(told, str) else told
-        if not isinstance(rules, list | tuple) or not all(isinstance(one, str) for one in rules):
-            raise ValueError('must be rules, each a text, such as ["tenant=* messages=10000/day"]')
-        written = [one for one in rules if one.strip()]
+        written = _rules(told, "tenant=* messages=10000/day")
         parse_budgets(written)
         return written
 
     @field_validator("routes", mode="before")
     @classmethod
     def _are_routes(cls, told: Any) -> list[str]:
-        rules = told.split(";") if isinstance(told, str) else told
-        if not isinstance(rules, list | tuple) or not all(isinstance(one, str) for one in rules):
-            raise ValueError('must be rules, each a text, such as ["category=otp -> textgoto, clubtexting"]')
-        written = [one.strip() for one in rules if one.strip()]
+        written = _rules(told, "category=otp -> textgoto, clubtexting")
         parse_routes(written)
         return written
 
@@ -486,6 +480,14 @@ def _each_category(told: str) -> dict[str, float]:
     if not all(0 < number < float("inf") for number in read.values()):
         raise ValueError(_CATEGORIES)
     return read
+
+
+def _rules(told: Any, example: str) -> list[str]:
+    """Return rules as a list: the environment parts them by semicolons."""
+    rules = told.split(";") if isinstance(told, str) else told
+    if not isinstance(rules, list | tuple) or not all(isinstance(one, str) for one in rules):
+        raise ValueError(f'must be rules, each a text, such as ["{example}"]')
+    return [one.strip() for one in rules if one.strip()]
 
 
 def _as_text(account: dict[str, Any]) -> dict[str, Any]:

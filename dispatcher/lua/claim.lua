@@ -6,8 +6,8 @@
 --       segments (0 where it is no text), "<millionths> <currency>" of a segment or "", the counters that it counts in
 --       (their positions, separated by spaces), n, and n pairs of field and value to set with it
 -- Returns how many claims there ever were, by which a history that went back is noticed; then for each job 1 where it is
--- ours, else its state, or "failed:refused" where it is ended just now since a budget or its country leaves no room. Made again because its answer was lost, a call finds its own. A job counts in a budget once, however
--- often it is claimed.
+-- ours, else its state, or "failed:refused" where it is ended just now since a budget or its country leaves no room. Made
+-- again because its answer was lost, a call finds its own. A job counts in a budget once, however often it is claimed.
 local token, lease, keep, ends_only = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
 local now = now_ms()
 local answer, won = {0}, 0

@@ -7,7 +7,8 @@
 -- Returns {"MODE", other}, {"KEY"}, {"CANCELLED"} where the batch was, {"CONFLICT", position, id}, or {"OK", now in ms,
 --       then for each job the id it has: its own, or that of the job made before by the same idempotency key or of the
 --       same job, or "" where the job to be redriven is in another state by now; and last two lists of ids: of those
---       that failed at once, since the person wants no more texts or nobody is texted in that country, and of those that the caller publishes}.
+--       that failed at once, since the person wants no more texts or nobody is texted in that country, and of those that
+--       the caller publishes}.
 -- Creating an id that is there already changes nothing: a producer may repeat a call whose answer was lost.
 local FIRST, EACH = 9, 14
 local provider, lane, batch, more = ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1'

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from dispatcher.jobs import Category, Send, Terms
+from dispatcher.limits import Ask, parse
 from dispatcher.records import encode_public
 from dispatcher.states import State
 from dispatcher.store import Advance
@@ -154,6 +155,21 @@ def test_what_the_limiter_holds_back_goes_back_to_its_place(small: Bench) -> Non
     take_all(small)
     assert small.deal()["textgoto"][0] == "a0000"
     assert "w" not in small.raw("a0000")
+
+
+@pytest.mark.parametrize("high", [0, 3], ids=["a campaign alone", "beside codes"])
+def test_of_a_limited_account_no_more_are_dealt_than_permits_come(small: Bench, high: int) -> None:
+    """Those of the high lane that are with the workers draw from the same limit, and go first."""
+    limits = parse("all=600/60s", "LIMITS", ["send"])
+    small.run(small.calls.permit("textgoto", limits, [Ask(id="1", draws={"all": 1})]))
+    # Codes that nobody has sent yet.
+    for id_ in names("h", high):
+        small.redis.zadd("d:o:textgoto.high", {id_: small.clock.ms})
+    make(small, "", "", *names("a", 60))
+    take_all(small)
+    small.redis.hset("d:qw:textgoto", "n", 500)
+    # Some of the burst, and what comes in the time that they are dealt ahead.
+    assert len(small.deal()["textgoto"]) == 8 - high
 
 
 @pytest.mark.parametrize("end", ["cancelled", "expired", "failed"])
