@@ -63,6 +63,14 @@ class Answer(NamedTuple):
     body: str
 
 
+class _Open(NamedTuple):
+    """A request on its way: its address, its answer's status once that came, and the page that asked for it."""
+
+    url: str
+    status: int
+    loader: str
+
+
 class Chromium:
     """One browser with one tab. Use it as a context manager."""
 
@@ -90,7 +98,7 @@ class Chromium:
         self._asked = 0
         self._session = ""
         self._loaded = False
-        self._open: dict[str, tuple[str, int]] = {}
+        self._open: dict[str, _Open] = {}
         self._finished: list[str] = []
         #: Every answer so far.
         self.answers: list[Answer] = []
@@ -201,7 +209,7 @@ class Chromium:
         """Return the next message; they end with a NUL."""
         while b"\0" not in self._read:
             if not select.select([self._answers], [], [], max(0.0, ends - time.monotonic()))[0]:
-                raise TimeoutError(f"Chromium still waits for {[url for url, _ in self._open.values()]}")
+                raise TimeoutError(f"Chromium still waits for {[one.url for one in self._open.values()]}")
             piece = os.read(self._answers, 1 << 20)
             assert piece, "Chromium has ended"
             self._read += piece
@@ -216,10 +224,15 @@ class Chromium:
         match told.get("method"):
             case "Page.loadEventFired":
                 self._loaded = True
+            case "Page.frameNavigated" if "parentId" not in params["frame"]:
+                # What the page before still asked for is dropped without a word of it.
+                here = params["frame"]["loaderId"]
+                self._open = {request: one for request, one in self._open.items() if one.loader == here}
             case "Network.requestWillBeSent" if not params["request"]["url"].startswith("data:"):
-                self._open[request] = params["request"]["url"], 0
+                self._open[request] = _Open(params["request"]["url"], 0, params["loaderId"])
             case "Network.responseReceived" if request in self._open:
-                self._open[request] = params["response"]["url"], params["response"]["status"]
+                answer = params["response"]
+                self._open[request] = _Open(answer["url"], answer["status"], params["loaderId"])
             case "Network.loadingFinished" if request in self._open:
                 self._finished.append(request)
             case "Network.loadingFailed":
@@ -229,7 +242,9 @@ class Chromium:
         """Keep the answers that have come whole."""
         while self._finished:
             request = self._finished.pop()
-            url, status = self._open.pop(request)
+            if request not in self._open:
+                continue
+            url, status, _ = self._open.pop(request)
             # Another page was opened meanwhile, or there is nothing in it.
             with suppress(LookupError):
                 told = self._ask("Network.getResponseBody", requestId=request)
