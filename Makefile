@@ -34,6 +34,7 @@ up: install ## run everything: Redis, a worker for each account, Flower; with DI
 test: install ## run the tests
 	$(BIN)/pytest --numprocesses auto tests/unit tests/providers
 	$(BIN)/pytest --numprocesses 3 --dist loadscope tests/integration tests/acceptance
+	$(BIN)/pytest examples
 
 test-system: install ## run the tests that need Debian's Chromium or RabbitMQ, which this installs
 	@missing=; command -v chromium >/dev/null || missing=chromium; \
@@ -58,8 +59,9 @@ format: install ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## measure beside the alternative; ONLY=limits for one row, BENCH="--write PAGE" to keep it
-	$(BIN)/python -m benchmarks $(addprefix --only ,$(ONLY)) $(BENCH)
+# What it is measured beside is installed into .venv-bench, by the rows that need it.
+bench: install ## measure beside the alternatives and write docs/performance.md; ONLY=limits prints one row
+	$(BIN)/python -m benchmarks $(if $(ONLY),$(addprefix --only ,$(ONLY)),--write) $(BENCH)
 
 docs: install ## write docs/providers.md from the adapters
 	$(BIN)/python -m workers.matrix docs/providers.md
@@ -74,7 +76,9 @@ lock: install ## pin the dependencies again
 		echo "The lock is made on Python 3.11: make clean && make PYTHON=python3.11 lock" >&2; exit 1; }
 	$(COMPILE) --extra dev $(LOCK) --output-file requirements.lock pyproject.toml
 	$(COMPILE) --extra image --constraint requirements.lock --output-file requirements-image.lock pyproject.toml
+	$(COMPILE) $(LOCK) --constraint requirements.lock --output-file benchmarks/requirements.lock benchmarks/requirements.in
+	$(COMPILE) $(LOCK) --output-file benchmarks/requirements-arq.lock benchmarks/requirements-arq.in
 
-clean: ## remove .venv and what the tools cached; the data folder .dispatcher stays
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+clean: ## remove .venv, .venv-bench and what the tools cached; the data folder .dispatcher stays
+	rm -rf .venv .venv-bench .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from dispatcher import checks
-from dispatcher.errors import ConfigurationError, InvalidRequest, StoreUnavailable, UnknownProvider, Unsupported
+from dispatcher import checks, memory, phone
+from dispatcher.errors import (
+    ConfigurationError,
+    InvalidNumber,
+    InvalidRequest,
+    StoreUnavailable,
+    UnknownProvider,
+    Unsupported,
+)
 from dispatcher.privacy import shown
-from dispatcher.routes import Facts, first
+from dispatcher.routes import Facts, Rule, asks_for_line, first
 from dispatcher.store import Calls
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from dispatcher.settings import Settings
     from dispatcher.store import JobStore
 
@@ -95,7 +101,10 @@ class Accounts:
     def __init__(self, store: JobStore, settings: Settings, chance: Callable[[], float] = random.random) -> None:
         """Read from `store`, at most every few seconds; `chance` gives numbers from 0 to below 1."""
         self._store = store
+        self._settings = settings
         self._own = settings.providers
+        #: In an application's tests every account is known that it names.
+        self._any = settings.in_memory
         self._rules = settings.routing
         self._chance = chance
         self._calls = Calls(settings)
@@ -106,19 +115,25 @@ class Accounts:
 
     def published(self, *, fresh: bool = False) -> dict[str, Account]:
         """Return what workers have published, by name; `fresh` asks now. Raises `StoreUnavailable`."""
-        if fresh or time.monotonic() >= self._until:
+        if fresh or self._any or time.monotonic() >= self._until:
             with self._store.errors():
                 stored: Mapping[bytes, bytes] = self._store.redis.hgetall(KEY)  # type: ignore[assignment]  # the stubs mix sync and async
             self._read = {name.decode(): msgspec.json.decode(one, type=Account) for name, one in stored.items()}
             self._until = time.monotonic() + _FRESH
         return self._read
 
-    def route(self, provider: str | Sequence[str] | None, operation: str, facts: Facts | None = None) -> Route:
+    def route(
+        self,
+        provider: str | Sequence[str] | None,
+        operation: str,
+        facts: Facts | None = None,
+        lines: Mapping[str, str] | None = None,
+    ) -> Route:
         """Return where a job may go: to the accounts named, to those of the first rule that fits, or the only one.
 
         Several come in order, without those that cannot take it as it is, and those last that are suspended or whose
-        breaker is open. Raises `UnknownProvider`, `Unsupported` and `InvalidRequest` where there is none, the last with
-        the reason for each.
+        breaker is open. `lines` has what `lines()` read of many numbers. Raises `UnknownProvider`, `Unsupported` and
+        `InvalidRequest` where there is none, the last with the reason for each, and where a rule refuses it.
         """
         named = _names(provider)
         if named is not None and (len(named) == 1 or facts is None):
@@ -129,7 +144,10 @@ class Accounts:
             for one in named:
                 self._named(one, operation)
             return Route(self._ordered(named, operation, facts), ",".join(named), self._names())
-        rule = first(self._rules, facts) if facts is not None else None
+        rule = self._rule(facts, lines) if facts is not None else None
+        if rule is not None and rule.refuses:
+            # Whatever the rule asks for, it is the number that can be another one.
+            raise InvalidRequest("to", rule.refusal)
         if rule is None or facts is None:
             only = self._only(operation)
             return Route((only,), only)
@@ -137,6 +155,35 @@ class Accounts:
             if not self._is_known(one):
                 raise UnknownProvider(one, sorted(self._names()), f"DISPATCHER_ROUTES ({rule.words!r})")
         return Route(self._ordered(rule.order(self._chance), operation, facts), "", self._names())
+
+    def lines(self, provider: str | Sequence[str] | None, numbers: Iterable[Any]) -> dict[str, str] | None:
+        """Return what lookups told of the lines of many numbers, by number in E.164; None where no rule asks for it."""
+        if not self.asks_for_lines(provider):
+            return None
+        wanted = set[str]()
+        for one in numbers:
+            # What is no number is refused where it is checked.
+            with suppress(InvalidNumber):
+                wanted.add(phone.parse(one))
+        with suppress(StoreUnavailable):
+            return memory.line_types(self._store, self._settings, wanted)
+        return {}
+
+    def asks_for_lines(self, provider: str | Sequence[str] | None) -> bool:
+        """Say whether rules decide, and one of them by the kind of line."""
+        return provider is None and any("line_type" in rule.conditions for rule in self._rules)
+
+    def _rule(self, facts: Facts, lines: Mapping[str, str] | None) -> Rule | None:
+        """Return the first rule that fits; what a lookup told of the line is read where that decides."""
+        if not asks_for_line(self._rules, facts):
+            return first(self._rules, facts)
+        if lines is None:
+            lines = self.lines(None, [facts.number]) or {}
+        return first(self._rules, msgspec.structs.replace(facts, line_type=lines.get(facts.number, "")))
+
+    def depends(self, provider: str | Sequence[str] | None) -> bool:
+        """Say whether it depends on the job where it may go: on rules, or on which of several accounts can take it."""
+        return bool(self._rules) if provider is None else not isinstance(provider, str)
 
     def choose(self, provider: str | None, operation: str) -> str:
         """Return the account that shall do `operation`: the one named, or the only one that can.
@@ -216,7 +263,7 @@ class Accounts:
         return frozenset(held | broken)
 
     def _is_known(self, name: str) -> bool:
-        return name in self._own or name in self.published() or name in self.published(fresh=True)
+        return self._any or name in self._own or name in self.published() or name in self.published(fresh=True)
 
     def _names(self) -> frozenset[str]:
         return frozenset({*self.published(), *self._own})
@@ -239,7 +286,7 @@ class Accounts:
             if account is None:
                 # It may have started this moment.
                 account = self.published(fresh=True).get(name)
-            if account is None and name not in self._own:
+            if account is None and name not in self._own and not self._any:
                 raise UnknownProvider(shown(name), sorted(self._names()))
             if account is not None and operation not in account.operations:
                 close = get_close_matches(operation, account.operations, n=1)

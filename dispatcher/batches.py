@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias, overload
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 
 import msgspec
 
@@ -16,7 +16,12 @@ from dispatcher.privacy import shown
 from dispatcher.states import FINAL, SETTLED, State
 from dispatcher.store import MOST, BatchState
 
+T = TypeVar("T")
+
 Until: TypeAlias = Literal["settled", "final"]
+
+#: What is done in short steps: it yields the seconds to sleep before the next one, and returns what came of it.
+Steps: TypeAlias = Generator[float, None, T]
 
 #: Seconds between looks while waiting: quick at first, for codes; slower then, for campaigns.
 _LOOKS = (0.02, 0.25)
@@ -92,6 +97,17 @@ def looks(timeout: float) -> Iterator[float]:
         yield min(_LOOKS[0] if passed < 1 else _LOOKS[1], timeout - passed)
 
 
+def in_turn(steps: Steps[T], sleep: Callable[[float], object]) -> T:
+    """Take one step after the other, and return what came of them."""
+    while True:
+        try:
+            seconds = next(steps)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+        sleep(seconds)
+
+
 def in_words(document: Mapping[str, Any]) -> str:
     """Return a batch's document in one line: how many jobs it has, how they stand, whether more may follow."""
     size, counts = document["size"], document["counts"]
@@ -139,12 +155,16 @@ class Batch:
 
     def wait(self, until: Until = "settled", timeout: float = 30) -> dict[str, int]:
         """Return the counts once it is closed and all its jobs are settled, or final. Raises `WaitTimeout`."""
+        return in_turn(self.waiting(until, timeout), time.sleep)
+
+    def waiting(self, until: Until = "settled", timeout: float = 30) -> Steps[dict[str, int]]:
+        """Wait as `wait` does, whoever sleeps between the steps."""
         reached = ends(until)
         for seconds in looks(timeout):
             state = self._state()
             if not state.open and not state.watched and all(one in reached for one in state.counts):
                 return state.counts
-            time.sleep(seconds)
+            yield seconds
         state = self._state()
         busy = sum(count for one, count in state.counts.items() if one not in reached) + state.watched * (
             State.SENT in reached

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from dispatcher.errors import InvalidRequest
 from dispatcher.privacy import shown
 
+#: Rows that one listing has at most.
+LONGEST_LIST: Final = 1_000_000
+
 
 def text(field: str, value: Any) -> str:
-    """Return a text that can be written anywhere. Raises `InvalidRequest`."""
+    """Return a text that can be written anywhere, as Python's own. Raises `InvalidRequest`."""
     if not isinstance(value, str):
         raise InvalidRequest(field, f"must be text, not {type(value).__name__}")
     utf8(field, value)
-    return value
+    # Of another library, such as a template's, it is one that no document can carry.
+    return value if type(value) is str else str.__str__(value)
 
 
 def texts(field: str, values: Any) -> list[str]:

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import date, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import msgspec
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
-from dispatcher import backlog, checks, drafts, phone, records, recovery, usage
-from dispatcher.accounts import Account, Accounts, Route
-from dispatcher.backlog import LaneState
-from dispatcher.batches import Batch, Redriven, Until, ends, looks
-from dispatcher.budgets import Budget
+from dispatcher import (
+    checks,
+    drafts,
+    memory,
+    records,
+    recovery,
+    verifications,
+)
+from dispatcher.accounts import Accounts, Route
+from dispatcher.batches import Batch, Redriven, Steps, in_turn
 from dispatcher.errors import (
-    ConfigurationError,
     IdempotencyConflict,
     IllegalMove,
     InvalidNumber,
     InvalidRequest,
-    NotBuilt,
     NotFound,
     StoreUnavailable,
-    UnknownProvider,
     Unsupported,
-    WaitTimeout,
 )
-from dispatcher.events import Event, EventStream
+from dispatcher.events import EventStream
 from dispatcher.jobs import (
     CHECK,
     Category,
@@ -50,24 +52,32 @@ from dispatcher.jobs import (
     milliseconds,
     new_id,
 )
-from dispatcher.limits import LimitState
-from dispatcher.optouts import By, OptOuts
-from dispatcher.outcomes import Failure, FailureKind
+from dispatcher.lookups import Description, describe
+from dispatcher.operating import OperatingVerbs
+from dispatcher.optouts import OptOuts
+from dispatcher.outcomes import Checked, Failure, FailureKind
+from dispatcher.people import PeopleVerbs
 from dispatcher.privacy import shown
-from dispatcher.queues import CHUNK, both_queues, celery_app, publish, queue_name
+from dispatcher.queues import CHUNK, celery_app, publish, queue_name
+from dispatcher.reading import ReadingVerbs
 from dispatcher.settings import Settings, load
 from dispatcher.states import State
-from dispatcher.store import MOST, Advance, BatchState, Calls, Created, JobStore, StoredIds, batch_state
-from dispatcher.suspensions import Suspension, is_scope
-from dispatcher.usage import Blocked, LowBalance, Usage
+from dispatcher.store import (
+    MOST,
+    MOST_MADE,
+    Advance,
+    Call,
+    Calls,
+    Created,
+    JobStore,
+    StoredIds,
+)
+from dispatcher.verifications import Guarding
 
 if TYPE_CHECKING:
     from types import TracebackType
 
 log = logging.getLogger("dispatcher")
-
-#: Times that one code may be checked.
-CHECKS: Final = 5
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -77,7 +87,7 @@ class Check(msgspec.Struct, frozen=True):
     status: str
 
 
-class Dispatcher:
+class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
     """Enqueues jobs and tells what became of them. Safe to share between threads; make one per process.
 
     Raises `ConfigurationError` for settings that cannot work, `StoreUnavailable` when Redis does not answer, and for a
@@ -95,6 +105,7 @@ class Dispatcher:
         self._celery = celery_app(self.settings)
         self._events = EventStream(self._store, self._sealer, lambda ids, reveal: self.get_many(ids, reveal=reveal))
         self._optouts = OptOuts(self.settings)
+        self._guarding = Guarding(self.settings)
 
     def __enter__(self) -> Self:
         """Use it as a context manager to close its connections."""
@@ -127,27 +138,40 @@ class Dispatcher:
         idempotency_key: str | None = None,
         valid_for: float | None = None,
         send_at: datetime | float | None = None,
+        timezone: str | None = None,
         lane: Lane | str | None = None,
         on_unknown: OnUnknown | str | None = OnUnknown.HOLD,
         failover_after: float | None = None,
         options: dict[str, Any] | None = None,
         max_segments: int | None = None,
-        **later: Any,
+        smart_encoding: bool | None = None,
+        callback_url: str | None = None,
+        callback_task: str | None = None,
+        callback_queue: str | None = None,
     ) -> Job:
         """Enqueue one text and return its job, durable from then on.
 
         `to` is a number in international form; `valid_for` seconds after which it is not sent any more; `send_at` an
-        aware datetime or seconds since 1970 before which it is not. The same `idempotency_key` returns the first job;
+        aware datetime or seconds since 1970 before which it is not. A promotional text waits for the end of the quiet
+        hours where the person is: `timezone`, an IANA name such as "Europe/London", says where, or else the number. One
+        that is useless by then is `expired` at once. The same `idempotency_key` returns the first job;
         with another request it raises `IdempotencyConflict`. With `on_unknown="resend"` it is sent again, once, when
         nobody can tell whether it was sent: the person may get it twice. A text of more than `max_segments` is refused,
-        by default of more than `DISPATCHER_MAX_SEGMENTS`.
+        by default of more than `DISPATCHER_MAX_SEGMENTS`. With `smart_encoding`, by default as
+        `DISPATCHER_SMART_ENCODING` says, typeset quotes, dashes and the like become plain ones where they alone would
+        have made it UCS-2; that is the text which is stored and sent.
 
         `provider` is one account or several in order: the next one gets it where the one before surely did not take it.
         Without any, `DISPATCHER_ROUTES` decides. With `failover_after` it goes on, though it was taken, as soon as it
         is told to be undelivered, or where no receipt came so many seconds after it was sent: the person may get it
         twice. `options` are the provider's own, of several accounts each by its name: `{"textgoto": {...}}`.
+
+        `callback_url` is told of each of its events by a signed HTTP request, `callback_task` by a Celery task of
+        yours, sent by its name to `callback_queue`; an empty one stands for nobody, whatever `DISPATCHER_CALLBACK_URL`
+        says. They belong to no request: a repeated `idempotency_key` leaves those of the first job as they were.
         """
-        drafts.refuse_later(later)
+        callback = drafts.Callbacks(self.settings, callback_url, callback_task, callback_queue).usual
+        text = drafts.spelled(self.settings, text, smart_encoding)
         request = Send(to=to, text=text, sender=sender, options={} if options is None else options)
         terms = drafts.terms(
             category,
@@ -159,8 +183,9 @@ class Dispatcher:
             send_at=send_at,
             on_unknown=on_unknown,
             failover_after=failover_after,
+            timezone=timezone,
         )
-        return self._enqueue(request, "send", terms, provider, idempotency_key, most=max_segments)
+        return self._enqueue(request, "send", terms, provider, idempotency_key, most=max_segments, callback=callback)
 
     def send_many(
         self,
@@ -176,23 +201,29 @@ class Dispatcher:
         tenant: str = "",
         valid_for: float | None = None,
         send_at: datetime | float | None = None,
+        timezone: str | None = None,
         lane: Lane | str | None = None,
         on_unknown: OnUnknown | str | None = OnUnknown.HOLD,
         failover_after: float | None = None,
         options: dict[str, Any] | None = None,
         max_segments: int | None = None,
-        **later: Any,
+        smart_encoding: bool | None = None,
+        callback_url: str | None = None,
+        callback_task: str | None = None,
+        callback_queue: str | None = None,
     ) -> Batch:
         """Enqueue many texts and return their batch.
 
         All are checked before the first is stored: an error names the message, such as `messages[3].to`. A message's
-        own sender, reference, metadata, options, `max_segments` and idempotency key win over the call's.
+        own sender, reference, metadata, options, `max_segments`, `smart_encoding`, `callback_url`, `callback_task` and
+        idempotency key win over the call's. The call's callback is told of each job, as by `send`, and when the batch
+        has settled; of several calls for one batch the last one's.
 
         `more` says that more messages of the same `batch_id` follow: the batch stays open, and does not count as
         settled, until a call without it or `close_batch`. So does one that was not written to its end:
         the call may be repeated where every message has an idempotency key; without, those written would be sent twice.
         """
-        drafts.refuse_later(later)
+        callbacks = drafts.Callbacks(self.settings, callback_url, callback_task, callback_queue)
         terms = drafts.terms(
             category,
             lane,
@@ -203,41 +234,66 @@ class Dispatcher:
             send_at=send_at,
             on_unknown=on_unknown,
             failover_after=failover_after,
+            timezone=timezone,
         )
         checks.flag("more", more)
         batch = new_id() if batch_id is None else drafts.batch_name(batch_id)
-        usual = Message("", "", sender=sender, options=options, max_segments=max_segments)
+        usual = Message(
+            "", "", sender=sender, options=options, max_segments=max_segments, smart_encoding=smart_encoding
+        )
         if not isinstance(messages, Iterable):
             raise InvalidRequest(
                 "messages", f"must be Messages, in a list or one by one, not {type(messages).__name__}"
             )
-        route = partial(self._route, provider, "send")
-        fresh = [self._drafts.message(position, one, route, terms, usual) for position, one in enumerate(messages)]
+        if self._accounts.asks_for_lines(provider):
+            # Those of all numbers are read together.
+            messages = [*messages]
+        route = self._routing(provider, "send", (one.to for one in messages if isinstance(one, Message)))
+        fresh = [
+            self._drafts.message(position, one, route, terms, usual, callbacks=callbacks)
+            for position, one in enumerate(messages)
+        ]
         if not fresh:
             raise InvalidRequest("messages", "is empty; there is nothing to send, and close_batch() ends an open batch")
         self._refuse_conflicts(fresh)
-        ids: list[str] = []
-        for start in range(0, len(fresh), MOST):
-            follow = more or start + MOST < len(fresh)
-            ids += self._write_routed(terms.lane, batch, fresh[start : start + MOST], start, more=follow)
-        known = [id_ for record, id_ in zip(fresh, ids, strict=True) if record.id != id_]
+        ids, known = self._write_many(terms.lane, batch, fresh, more=more, callback=callbacks.usual)
         return Batch(self, batch, ids, len(fresh) - len(known), self._strangers(batch, known))
 
-    def _write_routed(
-        self, lane: Lane, batch: str, fresh: Sequence[records.Record], start: int, *, more: bool
-    ) -> list[str]:
-        """Write a portion of a batch, account by account; return the ids in the order given."""
-        together = defaultdict[str, list[int]](list)
-        for at, record in enumerate(fresh):
-            together[record.provider].append(at)
-        ids = dict[int, str]()
-        for left, (account, places) in zip(range(len(together))[::-1], together.items(), strict=True):
-            try:
-                made = self._write(account, lane, batch, [fresh[at] for at in places], more=more or left > 0)
-            except IdempotencyConflict as conflict:
-                raise conflict.at(f"messages[{start + places[conflict.position]}]") from None
-            ids |= zip(places, made.ids, strict=True)
-        return [ids[at] for at in range(len(fresh))]
+    def _write_many(
+        self, lane: Lane, batch: str, fresh: Sequence[drafts.Draft], *, more: bool, callback: str
+    ) -> tuple[list[str], list[str]]:
+        """Write the jobs of a batch a portion at a time, each encoded while Redis writes the one before.
+
+        Returns their ids in the order given, and those that there were before. The last portion closes the batch: it is
+        written when all others are.
+        """
+        portions = [*_portions(fresh)]
+        ids, known, done = [""] * len(fresh), list[str](), 0
+
+        def calls(portions: Iterable[_Portion], *, more: bool) -> Iterator[Call[Created]]:
+            for account, places in portions:
+                made = self._drafts.encode([fresh[place] for place in places])
+                for place, record in zip(places, made, strict=True):
+                    ids[place] = record.id
+                high = lane == Lane.HIGH
+                yield self._calls.create(account, high=high, batch=batch, records=made, more=more, callback=callback)
+
+        try:
+            with closing(self._store.run_each(calls(portions[:-1], more=True))) as others:
+                for created in chain(others, map(self._store.run, calls(portions[-1:], more=more))):
+                    account, places = portions[done]
+                    done += 1
+                    for place, id_ in zip(places, created.ids, strict=True):
+                        if ids[place] != id_:
+                            known.append(id_)
+                            ids[place] = id_
+                    self._publish(queue_name(account, lane), created.out)
+        except IdempotencyConflict as conflict:
+            raise conflict.at(f"messages[{portions[done][1][conflict.position]}]") from None
+        except StoreUnavailable as error:
+            error.job_ids = [id_ for id_ in ids if id_]
+            raise
+        return ids, known
 
     def _strangers(self, batch: str, ids: Sequence[str]) -> list[str]:
         """Return those of the jobs, each once, that were made in another batch or in none."""
@@ -272,16 +328,26 @@ class Dispatcher:
         failover_after: float | None = None,
         options: dict[str, Any] | None = None,
         max_segments: int | None = None,
-        **later: Any,
+        smart_encoding: bool | None = None,
+        guard_keys: Mapping[str, str] | None = None,
+        callback_url: str | None = None,
+        callback_task: str | None = None,
+        callback_queue: str | None = None,
     ) -> Job:
         """Send a one-time code, put where `[CODE]` stands in `template`, and return its job.
 
         Ask `check` with the job's id. The code lives for `code_ttl` seconds from when it was sent; not sent within
         `valid_for` seconds (by default as long), it is not sent any more. With `on_unknown="resend"` it is sent again,
         once, when nobody can tell whether it was sent: the same code, where we make it.
+
+        `DISPATCHER_GUARDS` says how many codes a number, its neighbours, its country and each of your own `guard_keys`
+        may get, such as `{"ip": "203.0.113.7", "session": "..."}`: one too many raises the `VerificationRefused` of
+        that guard, and nothing is created. A repeated `idempotency_key` is never refused. Callbacks are as `send` has
+        them; they hear how the verification ends, too, and so do those of its resends.
         """
-        drafts.refuse_later(later)
+        callback = drafts.Callbacks(self.settings, callback_url, callback_task, callback_queue).usual
         self.settings.require_secrets("a verification")
+        template = drafts.spelled(self.settings, template, smart_encoding)
         request = Verify(to=to, template=template, sender=sender, options={} if options is None else options)
         terms = drafts.terms(
             Category.OTP,
@@ -294,14 +360,62 @@ class Dispatcher:
             on_unknown=on_unknown,
             failover_after=failover_after,
         )
-        return self._enqueue(request, "verify", terms, provider, idempotency_key, most=max_segments)
+        keys = verifications.guard_keys(guard_keys)
+        route = self._route(provider, "verify", request, terms)
+        record = self._drafts.record(
+            request, "verify", terms, route, idempotency_key, most=max_segments, callback=callback
+        )
+        return self._verify(record, request, terms, keys)
+
+    def resend(
+        self,
+        id_: str,
+        *,
+        guard_keys: Mapping[str, str] | None = None,
+        provider: str | Sequence[str] | None = None,
+    ) -> Job:
+        """Send another code for a verification, asked for as it was, and return the new job; the old code is dead.
+
+        The new job's `resend_of` names the old one, and `check` takes either id. It may go by another `provider`.
+        Raises `ResendTooSoon` less than `DISPATCHER_RESEND_AFTER` seconds after the last code, `IllegalMove` where the
+        verification was approved or taken back, `NotFound`, and what `verify` raises: guards count it like any other.
+        """
+        self.settings.require_secrets("a verification")
+        keys = verifications.guard_keys(guard_keys)
+        old = verifications.read_newest(self._store, checks.text("id_", id_), self._sealer)
+        route = None if provider is None else self._route(provider, "verify", old.request, old.public.terms)
+        record, terms = self._drafts.resent(old.id, old.provider, old.public, old.request, route, callback=old.callback)
+        return self._verify(record, old.request, terms, keys, old.id)
+
+    def _verify(
+        self, record: records.Record, request: Verify, terms: Terms, keys: Mapping[str, str], resends: str = ""
+    ) -> Job:
+        """Write a verification that passes its guards, and publish it."""
+        record = msgspec.structs.replace(record, more=record.more | self._guarding.watched(request.to))
+        made = self._write(
+            record.provider,
+            terms.lane,
+            "",
+            [record],
+            more=False,
+            held=lambda call: self._guarding.hold(
+                call, record, request, tenant=terms.tenant, keys=keys, resends=resends
+            ),
+        )
+        if made.ids != [record.id] or made.refused:
+            return self.get(made.ids[0])
+        return self._drafts.job(record, made.at, terms)
 
     def check(self, id_: str, code: str, *, timeout: float = 5) -> Check:
-        """Judge the code a person typed for the verification `id_`.
+        """Judge the code a person typed for the verification `id_`, or for the last that it was resent as.
 
         At most five tries and one success. Where we hold the code's hash this answers at once; where the provider
-        judges, its worker asks it, and after `timeout` seconds without an answer this raises `WaitTimeout`.
+        judges, its worker asks it, and after `timeout` seconds without an answer this raises `WaitTimeout`: ask again
+        with the same code then, which is right if it was.
         """
+        return in_turn(self._checking(id_, code, timeout=timeout), time.sleep)
+
+    def _checking(self, id_: str, code: str, *, timeout: float = 5) -> Steps[Check]:
         checks.text("id_", id_)
         checks.timeout("timeout", timeout)
         if not isinstance(code, str) or not code.strip():
@@ -309,11 +423,15 @@ class Dispatcher:
         self.settings.require_secrets("a check")
         code = code.strip()
         checks.utf8("code", code)
-        verdict, status = self._store.run(self._calls.check(id_, self.settings.hashed("code", id_, code), CHECKS))
+        verdict, status = _RESENT, id_
+        while verdict == _RESENT:
+            id_ = status
+            hashed = self.settings.hashed("code", id_, code)
+            verdict, status = self._store.run(self._calls.check(id_, hashed, verifications.CHECKS))
         if verdict == _NO_VERIFICATION:
             raise NotFound("verification", shown(id_))
         if verdict == _PROVIDER_JUDGES:
-            return self._check_at_provider(id_, code, timeout)
+            return (yield from self._check_at_provider(id_, code, timeout))
         return Check(verdict == 1, status)
 
     def lookup(
@@ -328,17 +446,85 @@ class Dispatcher:
         valid_for: float | None = None,
         lane: Lane | str | None = None,
         fresh: bool = False,
+        callback_url: str | None = None,
+        callback_task: str | None = None,
+        callback_queue: str | None = None,
     ) -> Job:
         """Ask a provider what it knows of a number, and return the job whose `result` will tell.
 
-        Nothing is remembered from one lookup to the next yet, so that each is as if `fresh`.
+        That is in the shape of `dispatcher.lookups.Result`, whichever provider it is: what a vendor is silent about is
+        "unknown", also of `ported`, `roaming` and `reachable`, so compare those with `is True`. An answer is remembered
+        for `DISPATCHER_LOOKUP_LIFETIME`, and costs nothing again; `fresh` asks anew. Of several jobs for one number at
+        once one asks, and the others take its answer. Callbacks are as `send` has them.
         """
-        del fresh
         terms = drafts.terms(Category.TRANSACTIONAL, lane, reference, metadata, tenant, valid_for=valid_for)
-        return self._enqueue(Lookup(to=to), "lookup", terms, provider, idempotency_key)
+        request = Lookup(to=to, fresh=checks.flag("fresh", fresh))
+        callback = drafts.Callbacks(self.settings, callback_url, callback_task, callback_queue).usual
+        return self._enqueue(request, "lookup", terms, provider, idempotency_key, callback=callback)
+
+    def lookup_many(
+        self,
+        numbers: Iterable[str],
+        *,
+        provider: str | Sequence[str] | None = None,
+        batch_id: str | None = None,
+        reference: str = "",
+        metadata: dict[str, Any] | None = None,
+        tenant: str = "",
+        valid_for: float | None = None,
+        lane: Lane | str | None = None,
+        fresh: bool = False,
+        callback_url: str | None = None,
+        callback_task: str | None = None,
+        callback_queue: str | None = None,
+    ) -> Batch:
+        """Look up many numbers as `lookup` does, and return their batch: a job for each number, once.
+
+        All are checked before the first is stored: an error names the number, such as `numbers[3]`. A call that was cut
+        short may be repeated: what was answered by then is remembered, unless it is to be `fresh`. Callbacks are as
+        `send_many` has them.
+        """
+        terms = drafts.terms(Category.TRANSACTIONAL, lane, reference, metadata, tenant, valid_for=valid_for)
+        checks.flag("fresh", fresh)
+        callback = drafts.Callbacks(self.settings, callback_url, callback_task, callback_queue).usual
+        batch = new_id() if batch_id is None else drafts.batch_name(batch_id)
+        if isinstance(numbers, str) or not isinstance(numbers, Iterable):
+            raise InvalidRequest("numbers", f"must be numbers, in a list or one by one, not {type(numbers).__name__}")
+        numbers = [*numbers]
+        route = self._routing(provider, "lookup", numbers)
+        made = [
+            self._drafts.lookup(at, one, route, terms, fresh=fresh, callback=callback) for at, one in enumerate(numbers)
+        ]
+        if not made:
+            raise InvalidRequest("numbers", "is empty; there is nothing to look up")
+        once = dict[str, drafts.Draft]()
+        for number, draft in zip(numbers, made, strict=True):
+            once.setdefault(draft.request.to if isinstance(draft.request, Lookup) else number, draft)
+        each = [*once.values()]
+        ids, known = self._write_many(terms.lane, batch, each, more=False, callback=callback)
+        return Batch(self, batch, ids, len(each) - len(known), self._strangers(batch, known))
+
+    def line_types(self, numbers: Sequence[str]) -> dict[str, str]:
+        """Return what lookups that are remembered told of the lines of E.164 numbers, by number; no others are there.
+
+        What a number tells of itself `describe` says.
+        """
+        return memory.line_types(self._store, self.settings, checks.texts("numbers", numbers))
+
+    def describe(self, number: str, region: str | None = None) -> Description:
+        """Return what a number says of itself: format, country, kind of line. It asks nobody, and costs nothing.
+
+        With a `region` (ISO 3166, such as "GB") it may be written as it is dialled there.
+        """
+        where = None if region is None else checks.text("region", region)
+        try:
+            return describe(number, where)
+        except InvalidNumber as error:
+            raise InvalidRequest("number", error.reason, error.value) from None
 
     def operation(
         self,
+        /,
         provider: str,
         operation: str,
         *,
@@ -349,13 +535,18 @@ class Dispatcher:
         valid_for: float | None = None,
         lane: Lane | str | None = None,
         arguments: dict[str, Any] | None = None,
+        callback_url: str | None = None,
+        callback_task: str | None = None,
+        callback_queue: str | None = None,
         **more: Any,
     ) -> Job:
         """Do anything else that an account can do, such as `balance`.
 
-        Its arguments come by name, or in `arguments` where a name is taken here; the adapter checks them.
+        Its arguments come by name, or in `arguments` where a name is taken here; the adapter checks them. Callbacks are
+        as `send` has them.
         """
         checks.text("operation", operation)
+        callback = drafts.Callbacks(self.settings, callback_url, callback_task, callback_queue).usual
         if not isinstance(arguments, dict | None):
             raise InvalidRequest("arguments", f"must be a dict with text keys, not {type(arguments).__name__}")
         arguments = {**(arguments or {}), **more}
@@ -364,116 +555,52 @@ class Dispatcher:
                 "operation", f"has a method of its own: {operation.rsplit('.', maxsplit=1)[-1]}()", operation
             )
         if "number" in arguments:
-            arguments["number"] = _number("number", arguments["number"])
+            arguments["number"] = drafts.number("number", arguments["number"])
         terms = drafts.terms(Category.TRANSACTIONAL, lane, reference, metadata, tenant, valid_for=valid_for)
-        job = self._enqueue(Operation(arguments=arguments), operation, terms, provider, idempotency_key)
+        request = Operation(arguments=arguments)
+        job = self._enqueue(request, operation, terms, provider, idempotency_key, callback=callback)
         if operation == _OPT_OUT:
             self._opt_out_too(job.provider, arguments)
         return job
 
-    # -- who wants no texts ------------------------------------------------------------------------------------------
+    # -- a batch -----------------------------------------------------------------------------------------------------
 
-    def opt_out(self, number: str, *, tenant: str | None = None, sender: str | None = None) -> bool:
-        """Never text this number again, also what is enqueued already; return whether that is new.
-
-        A text to it ends `failed: opted_out`. The list is this deployment's own and kept for ever; to tell a provider,
-        too, there is `operation(provider, "optout.add", number=...)`, which puts the number on both. Raises
-        `ConfigurationError` without `DISPATCHER_HASH_KEY`.
-        """
-        _one_list(tenant, sender)
-        return self._list(number, out=True)
-
-    def opt_in(self, number: str, *, tenant: str | None = None, sender: str | None = None) -> bool:
-        """Take a number off that list, since the person said so; return whether it was on it."""
-        _one_list(tenant, sender)
-        return self._list(number, out=False)
-
-    def opted_out(self, number: str, *, tenant: str | None = None, sender: str | None = None) -> datetime | None:
-        """Return since when a number is on that list; None where it is not."""
-        _one_list(tenant, sender)
-        since = self._optouts.since(self._store, _number("number", number))
-        self._store.run(self._calls.enter())
-        return since
-
-    def _list(self, number: str, *, out: bool) -> bool:
-        call = self._optouts.put(_number("number", number), By.APPLICATION, out=out)
-        # Under another hash key nobody would find it.
-        self._store.run(self._calls.enter())
-        return self._store.run(call)[1]
-
-    def _opt_out_too(self, provider: str, arguments: dict[str, Any]) -> None:
-        """Put the numbers on our list that a provider is asked to leave alone, unless that is by one sender or tag."""
-        if not self.settings.hashed("number") or arguments.get("type", "all") != "all":
-            return
-        told = arguments.get("numbers") or ()
-        several = told.split(",") if isinstance(told, str) else told if isinstance(told, list | tuple) else ()
-        for one in [*several, *([arguments["number"]] if "number" in arguments else [])]:
-            # What is no number is its worker's to refuse.
-            with contextlib.suppress(InvalidNumber):
-                number = phone.parse(str(one).strip())
-                self._store.run(self._optouts.put(number, By.OPERATION, provider, out=True))
-
-    # -- named in the contract, and not built yet ---------------------------------------------------------------------
-
-    def resend(self, id_: str, **options: Any) -> Job:
-        """Refuse: a new code for a verification comes with a later release."""
-        del id_, options
-        raise NotBuilt("resend", "is not built yet; start another verification")
-
-    # -- reading -----------------------------------------------------------------------------------------------------
-
-    def get(self, id_: str, *, reveal: bool = False) -> Job:
-        """Return the job as it is now; masked unless `reveal`. Raises `NotFound`."""
-        found = self.get_many([checks.text("id_", id_)], reveal=reveal)
-        if id_ not in found:
-            raise NotFound("job", shown(id_))
-        return found[id_]
-
-    def get_many(self, ids: Sequence[str], *, reveal: bool = False) -> dict[str, Job]:
-        """Return those of the jobs that there are, by id."""
-        ids = checks.texts("ids", ids)
-        checks.flag("reveal", reveal)
-        if not ids:
-            return {}
-        with self._store.errors(), self._store.redis.pipeline(transaction=False) as pipe:
-            pipe.time()
-            for one in ids:
-                pipe.hgetall(f"d:j:{one}")
-            (seconds, micros), *stored = pipe.execute()
-        now = seconds * 1000 + micros // 1000
-        return {
-            one: records.job(one, fields, self._sealer, now, reveal=reveal)
-            for one, fields in zip(ids, stored, strict=True)
-            if fields
-        }
-
-    def wait(self, id_: str, *, until: Until = "settled", timeout: float = 30, reveal: bool = False) -> Job:
-        """Return the job once it is settled (or final). Raises `WaitTimeout` after `timeout` seconds; it goes on."""
+    def batch(self, id_: str) -> Batch:
+        """Return a batch by its id, with the jobs it has now. Raises `NotFound`."""
         checks.text("id_", id_)
-        checks.flag("reveal", reveal)
-        reached = ends(until)
-        for seconds in looks(timeout):
-            with self._store.errors():
-                told: Any = self._store.redis.hmget(f"d:j:{id_}", "s", "w")
-            state, waits = told
-            if state is None or (state.decode() in reached and not records.is_watched(waits)):
-                break
-            time.sleep(seconds)
-        job = self.get(id_, reveal=reveal)
-        if job.state in reached and job.settled:
-            return job
-        raise WaitTimeout(f"job {id_}", job.state, until, timeout)
+        with self._store.errors(), self._store.redis.pipeline() as pipe:
+            pipe.exists(f"d:b:{id_}")
+            pipe.llen(f"d:b:{id_}:j")
+            there, size = pipe.execute()
+        return self._batch(id_, size if there else None)
+
+    def _batch(self, id_: str, size: int | None) -> Batch:
+        if size is None:
+            raise NotFound("batch", shown(id_))
+        return Batch(self, id_, StoredIds(self._store, f"d:b:{id_}:j", range(size)))
+
+    # -- taking back -------------------------------------------------------------------------------------------------
 
     def cancel(self, id_: str) -> Job:
         """Take a queued job back. Raises `IllegalMove` when it is being sent or further, and `NotFound`.
 
-        One of which an earlier try may have been taken is not tried again either, and ends `unknown`.
+        One of which an earlier try may have been taken is not tried again either, and ends `unknown`. Of a verification
+        the code is taken back at any time while it is pending, though its text was sent: that job stays as it is.
         """
         (state,) = self._store.run(self._calls.advance([_taken_back(checks.text("id_", id_))], durable=True))
         job = self.get(id_)
+        if job.verification is not None:
+            return self._take_code_back(job)
         if not state and job.state != State.CANCELLED:
             raise IllegalMove(id_, job.state, State.CANCELLED)
         return job
+
+    def _take_code_back(self, job: Job) -> Job:
+        id_, status = self._store.run(self._calls.uncode(job.id))
+        if status != "cancelled":
+            why = "" if status == job.state else f"its verification is {status}"
+            raise IllegalMove(id_, job.state, State.CANCELLED, why)
+        return self.get(id_)
 
     def cancel_batch(self, batch_id: str) -> dict[str, int]:
         """Take back all jobs of a batch that are still queued, each as `cancel` does; return the counts afterwards.
@@ -552,7 +679,7 @@ class Dispatcher:
         for name, flag in (("resend", resend), ("dry_run", dry_run)):
             checks.flag(name, flag)
         if limit is not None:
-            checks.whole("limit", limit, 1, _LONGEST_LIST)
+            checks.whole("limit", limit, 1, checks.LONGEST_LIST)
         if progress is not None and not callable(progress):
             raise InvalidRequest("progress", "must be a function that takes a report")
         made = new_id() if batch_id is None else drafts.batch_name(batch_id)
@@ -599,166 +726,6 @@ class Dispatcher:
             accounts=self._accounts,
         )
 
-    def jobs(
-        self,
-        *,
-        state: State | str | None = None,
-        provider: str | None = None,
-        batch: str | None = None,
-        number: str | None = None,
-        limit: int = 50,
-        reveal: bool = False,
-    ) -> list[Job]:
-        """Return jobs, the latest to change first: by state and provider, of a batch, or to a number.
-
-        To find by number `DISPATCHER_HASH_KEY` must be what it was when they were enqueued.
-        """
-        wanted = None if state is None else drafts.member("state", State, state)
-        for field, value in (("provider", provider), ("batch", batch)):
-            if value is not None:
-                checks.text(field, value)
-        checks.whole("limit", limit, 0, _LONGEST_LIST)
-        checks.flag("reveal", reveal)
-        if batch is not None or number is not None:
-            ids = self._listed(batch, number)
-        else:
-            ids = self._indexed([wanted] if wanted else list(State), provider, limit)
-        chosen: list[Job] = []
-        for start in range(0, len(ids), MOST):
-            chosen += [
-                job
-                for job in self.get_many(list(ids[start : start + MOST]), reveal=reveal).values()
-                if wanted in {None, job.state} and provider in {None, job.provider} and batch in {None, job.batch_id}
-            ]
-            if len(chosen) >= limit:
-                break
-        return chosen[:limit]
-
-    def batch(self, id_: str) -> Batch:
-        """Return a batch by its id, with the jobs it has now. Raises `NotFound`."""
-        checks.text("id_", id_)
-        with self._store.errors(), self._store.redis.pipeline() as pipe:
-            pipe.exists(f"d:b:{id_}")
-            pipe.llen(f"d:b:{id_}:j")
-            there, size = pipe.execute()
-        return self._batch(id_, size if there else None)
-
-    def batch_state(self, id_: str) -> BatchState:
-        """Return where a batch stands; one that there is not has no jobs."""
-        checks.text("id_", id_)
-        with self._store.errors():
-            stored: Any = self._store.redis.hgetall(f"d:b:{id_}")
-        return batch_state(stored)
-
-    def states(self, ids: Sequence[str]) -> list[State | None]:
-        """Return the states of jobs, None for those that there are not."""
-        ids = checks.texts("ids", ids)
-        with self._store.errors(), self._store.redis.pipeline(transaction=False) as pipe:
-            for one in ids:
-                pipe.hget(f"d:j:{one}", "s")
-            return [None if state is None else State(state.decode()) for state in pipe.execute()]
-
-    def events(
-        self, after: str | None = None, *, timeout: float | None = None, reveal: bool = False
-    ) -> Iterator[Event]:
-        """Yield events as they come, from `after` a cursor on, "0" for all that are kept, None for news only.
-
-        Numbers and texts in them are masked unless `reveal`. Ends when none came for `timeout` seconds, never for None.
-        Raises `CursorExpired` at once where events after the cursor were trimmed away.
-        """
-        if timeout is not None:
-            checks.timeout("timeout", timeout)
-        checks.flag("reveal", reveal)
-        return self._events.follow(self._events.start(after), timeout=timeout, reveal=reveal)
-
-    def suspensions(self) -> list[Suspension]:
-        """Return what is suspended of the accounts that are known, by account and scope."""
-        return self._store.run(self._calls.suspended(self._known(None)))[1]
-
-    def limits(self, provider: str | None = None) -> list[LimitState]:
-        """Return the limits of accounts as all workers together keep them now, breaker and latency included.
-
-        Those of one account, or of all that are known; raises `UnknownProvider` for another name.
-        """
-        return [self._store.run(self._calls.limits_shown(name)) for name in self._known(provider)]
-
-    def backlog(self, provider: str | None = None) -> list[LaneState]:
-        """Return how many jobs of accounts wait, by lane and tenant, the high lane first."""
-        return backlog.read(self._store, self._known(provider))
-
-    def _known(self, provider: str | None) -> list[str]:
-        """Return the name of one account, or those of all that are known."""
-        names = sorted({*self._accounts.published(fresh=True), *self.settings.providers})
-        if provider is None:
-            return names
-        if checks.text("provider", provider) not in names:
-            raise UnknownProvider(shown(provider), names)
-        return [provider]
-
-    def resume(self, provider: str, scope: str | None = None) -> list[Suspension]:
-        """Lift what is suspended of an account, all of it unless a scope is named; return what that was.
-
-        A scope is "account", "funds" or "operation:<name>". The jobs that waited for it go on; should it not be mended,
-        the first of them finds out.
-        """
-        checks.text("provider", provider)
-        if scope is not None and not is_scope(checks.text("scope", scope)):
-            raise InvalidRequest("scope", "must be account, funds or operation:NAME", shown(scope))
-        # Read first: asked again because its answer was lost, a script that lifts finds nothing any more.
-        _, known = self._store.run(self._calls.suspended([provider]))
-        lifted = [one for one in known if scope in {None, one.scope}]
-        if lifted:
-            self._store.run(self._calls.resume(provider, [one.scope for one in lifted]))
-        for one in lifted:
-            for queue in both_queues(provider):
-                cursor, _ = self._store.run(self._calls.free(queue, "0", one.operations))
-                while cursor != "0":
-                    cursor, _ = self._store.run(self._calls.free(queue, cursor, one.operations))
-        return lifted
-
-    def providers(self) -> dict[str, Account]:
-        """Return the accounts that workers have published until now, by name."""
-        return dict(self._accounts.published(fresh=True))
-
-    # -- what is used up ---------------------------------------------------------------------------------------------
-
-    def budgets(self) -> list[Budget]:
-        """Return how the budgets of `DISPATCHER_BUDGETS` stand, as this process has them in its settings."""
-        return usage.read_budgets(self._store, self.settings.rules)
-
-    def usage(
-        self,
-        *,
-        since: date | str | None = None,
-        until: date | str | None = None,
-        by: Iterable[str] = ("day", "provider"),
-    ) -> list[Usage]:
-        """Return what providers took from one day until another (UTC; the last thirty by default), and its price.
-
-        It is summed by any of day, tenant, provider, country and category. Each text counts once at each account that
-        took it, on the day when it did.
-        """
-        return usage.read_usage(self._store, since, until, by)
-
-    def block_country(self, country: str, reason: str = "") -> bool:
-        """Text nobody in a country (ISO 3166, such as "US") from now on, also what is queued; return whether it is new.
-
-        Such a text ends `failed: refused`, code `country`. A text that is on the wire already is not taken back.
-        """
-        return usage.block(self._store, country, reason)
-
-    def unblock_country(self, country: str) -> bool:
-        """Text people in a country again; return whether it was blocked. What failed meanwhile can be redriven."""
-        return usage.unblock(self._store, country)
-
-    def blocked_countries(self) -> list[Blocked]:
-        """Return the countries that nobody is texted in."""
-        return usage.read_blocked(self._store)
-
-    def low_balances(self) -> list[LowBalance]:
-        """Return the accounts with less than their `LOW_BALANCE`, as their balance was last read."""
-        return usage.read_low_balances(self._store)
-
     # -- within ------------------------------------------------------------------------------------------------------
 
     def _enqueue(
@@ -770,24 +737,64 @@ class Dispatcher:
         idempotency_key: str | None,
         *,
         most: int | None = None,
+        of: str = "",
+        callback: str = "",
     ) -> Job:
         route = self._route(provider, operation, request, terms)
-        record = self._drafts.record(request, operation, terms, route, idempotency_key, most=most)
+        record = self._drafts.record(request, operation, terms, route, idempotency_key, most=most, callback=callback)
+        if of:
+            # What says nothing of the number itself is found by it all the same, to be forgotten with it.
+            record = msgspec.structs.replace(record, number=self.settings.hashed("number", of))
         made = self._write(record.provider, terms.lane, "", [record], more=False)
         if made.ids != [record.id] or made.refused:
             return self.get(made.ids[0])
         return self._drafts.job(record, made.at, terms)
 
-    def _route(self, provider: str | Sequence[str] | None, operation: str, request: Request, terms: Terms) -> Route:
+    def _route(
+        self,
+        provider: str | Sequence[str] | None,
+        operation: str,
+        request: Request,
+        terms: Terms,
+        lines: Mapping[str, str] | None = None,
+    ) -> Route:
         """Return where a request may go. Raises what `Accounts.route` does."""
-        route = self._accounts.route(provider, operation, drafts.facts(request, terms))
+        route = self._accounts.route(provider, operation, drafts.facts(request, terms), lines)
         if terms.failover_after is not None:
             self._accounts.check_watch(route)
         return route
 
-    def _write(self, provider: str, lane: Lane, batch: str, fresh: list[records.Record], *, more: bool) -> Created:
-        """Write records and publish those that are new; answer the ids they have, and when."""
-        call = self._calls.create(provider, high=lane == Lane.HIGH, batch=batch, records=fresh, more=more)
+    def _routing(
+        self, provider: str | Sequence[str] | None, operation: str, numbers: Iterable[Any]
+    ) -> Callable[[Request, Terms], Route]:
+        """Return what says where each of many requests may go: asked once where that is the same for all."""
+        choose = partial(self._route, provider, operation, lines=self._accounts.lines(provider, numbers))
+        if self._accounts.depends(provider):
+            return choose
+        chosen = list[Route]()
+
+        def once(request: Request, terms: Terms) -> Route:
+            if not chosen:
+                chosen.append(choose(request, terms))
+            return chosen[0]
+
+        return once
+
+    def _write(
+        self,
+        provider: str,
+        lane: Lane,
+        batch: str,
+        fresh: list[records.Record],
+        *,
+        more: bool,
+        held: Callable[[Call[Created]], Call[Created]] = lambda call: call,
+    ) -> Created:
+        """Write records and publish those that are new; answer the ids they have, and when.
+
+        `held` returns the call that a guard may refuse.
+        """
+        call = held(self._calls.create(provider, high=lane == Lane.HIGH, batch=batch, records=fresh, more=more))
         try:
             created = self._store.run(call)
         except StoreUnavailable as error:
@@ -803,69 +810,57 @@ class Dispatcher:
             # Accepted is accepted: the clock publishes what is in the outbox.
             log.warning("%d jobs are stored, their message is delayed: %s", len(ids), error.__class__.__name__)
 
-    def _refuse_conflicts(self, fresh: list[records.Record]) -> None:
-        """Look at all idempotency keys of a large batch before its first portion is written."""
+    def _refuse_conflicts(self, fresh: Sequence[drafts.Draft]) -> None:
+        """Look at all idempotency keys of a batch of several portions before the first one is written."""
         keyed = [(position, one) for position, one in enumerate(fresh) if one.idempotency]
-        if not keyed or len(fresh) <= MOST:
+        if not keyed or len(fresh) <= MOST_MADE:
             return
-        earlier: dict[str, records.Record] = {}
-        with self._store.errors():
-            known: Any = self._store.redis.mget([f"d:k:{one.idempotency}" for _, one in keyed])
+        with self._store.errors(), self._store.redis.pipeline(transaction=False) as pipe:
+            for start in range(0, len(keyed), MOST):
+                pipe.mget([f"d:k:{one.idempotency}" for _, one in keyed[start : start + MOST]])
+            known = [stored for page in pipe.execute() for stored in page]
+        earlier: dict[str, str] = {}
         for (position, one), stored in zip(keyed, known, strict=True):
-            first = earlier.setdefault(one.idempotency, one)
             made = tuple(stored.decode().split(" ")) if stored else None
             if made and made[1] != one.fingerprint and self.states([made[0]]) == [None]:
                 # A key whose job is forgotten is free again.
                 made = None
-            id_, fingerprint = made or (first.id, first.fingerprint)
-            if fingerprint != one.fingerprint:
-                raise IdempotencyConflict(id_, position).at(f"messages[{position}]")
+            first = made[1] if made else earlier.setdefault(one.idempotency, one.fingerprint)
+            if first != one.fingerprint:
+                raise IdempotencyConflict(made[0] if made else new_id(), position).at(f"messages[{position}]")
 
-    def _check_at_provider(self, id_: str, code: str, timeout: float) -> Check:
-        verification = self.get(id_)
+    def _check_at_provider(self, id_: str, code: str, timeout: float) -> Steps[Check]:
+        verification = self.get(id_, reveal=True)
         arguments = {"verification": id_, "ref": verification.provider_ref or "", "code": code}
         terms = Terms(category=Category.OTP, lane=Lane.HIGH, valid_for=timeout)
+        request = Operation(arguments=arguments)
         try:
-            asked = self._enqueue(Operation(arguments=arguments), CHECK, terms, verification.provider, None)
+            asked = self._enqueue(request, CHECK, terms, verification.provider, None, of=verification.to)
         except Unsupported:
             # An operator said that it was sent: what the provider made of it nobody here was told.
             return Check(valid=False, status="pending")
-        job = self.wait(asked.id, timeout=timeout)
+        job = yield from self._waiting(asked.id, timeout=timeout)
         if job.state != State.COMPLETED:
             return Check(valid=False, status="pending")
-        return Check(job.result["valid"], job.result["status"])
-
-    def _batch(self, id_: str, size: int | None) -> Batch:
-        if size is None:
-            raise NotFound("batch", shown(id_))
-        return Batch(self, id_, StoredIds(self._store, f"d:b:{id_}:j", range(size)))
-
-    def _listed(self, batch: str | None, number: str | None) -> Sequence[str]:
-        if number is not None:
-            hashed = self.settings.hashed("number", _number("number", number))
-            if not hashed:
-                raise ConfigurationError("DISPATCHER_HASH_KEY is not set, so that jobs were not listed by number")
-            key = f"d:n:{hashed}"
-        else:
-            key = f"d:b:{batch}:j"
-        with self._store.errors():
-            size: Any = self._store.redis.llen(key)
-        return StoredIds(self._store, key, range(size))[::-1]
-
-    def _indexed(self, states: list[State], provider: str | None, limit: int) -> list[str]:
-        with self._store.errors():
-            known: Any = [provider.encode()] if provider else list(self._store.redis.smembers("d:p"))
-            with self._store.redis.pipeline(transaction=False) as pipe:
-                for name in known:
-                    for state in states:
-                        pipe.zrevrange(f"d:i:{name.decode()}:{state}", 0, limit - 1, withscores=True)
-                found = [pair for page in pipe.execute() for pair in page] if known else []
-        found.sort(key=lambda pair: (pair[1], pair[0]), reverse=True)
-        return [id_.decode() for id_, _ in found[:limit]]
+        outcome = Checked(verification=id_, valid=job.result["valid"], status=job.result["status"])
+        verdict, status = self._store.run(
+            verifications.verdict(self.settings, self._calls, request, outcome, asked=True)
+        )
+        return Check(verdict == 1, status)
 
 
-#: Jobs that one listing has at most.
-_LONGEST_LIST: Final = 1_000_000
+#: An account, and where in the list that was given the messages stand that are written together for it.
+_Portion: TypeAlias = tuple[str, Sequence[int]]
+
+
+def _portions(fresh: Sequence[drafts.Draft]) -> Iterator[_Portion]:
+    """Yield what is written together: some of the next messages, those of one account."""
+    for start in range(0, len(fresh), MOST_MADE):
+        together = defaultdict[str, list[int]](list)
+        for place in range(start, min(start + MOST_MADE, len(fresh))):
+            together[fresh[place].route.accounts[0]].append(place)
+        yield from together.items()
+
 
 #: The operation that asks a provider to leave somebody alone.
 _OPT_OUT: Final = "optout.add"
@@ -875,21 +870,9 @@ _CANCELLED: Final = Failure(kind=FailureKind.REFUSED, code="cancelled", message=
 
 _NO_VERIFICATION: Final = -1
 _PROVIDER_JUDGES: Final = -2
+_RESENT: Final = -3
 
 
 def _taken_back(id_: str) -> Advance:
     told = {"e": msgspec.json.encode(_CANCELLED)}
     return Advance(id=id_, guard="=queued", state=State.CANCELLED, detail=_CANCELLED.message, fields=told)
-
-
-def _one_list(tenant: str | None, sender: str | None) -> None:
-    for name, value in (("tenant", tenant), ("sender", sender)):
-        if value is not None:
-            raise NotBuilt(name, "is for lists of their own, which this release does not have; leave it out for all")
-
-
-def _number(field: str, number: Any) -> str:
-    try:
-        return phone.parse(number)
-    except InvalidNumber as error:
-        raise InvalidRequest(field, error.reason, error.value) from None

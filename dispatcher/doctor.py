@@ -9,7 +9,7 @@ import difflib
 import os
 import stat
 import tomllib
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -21,11 +21,14 @@ from kombu.exceptions import KombuError
 from pydantic import SecretStr
 from redis.exceptions import RedisError
 
-from dispatcher import redis_check
+from dispatcher import endpoints, groups, heartbeats, redis_check
 from dispatcher.accounts import Account, Accounts
+from dispatcher.endpoints import Endpoint
 from dispatcher.errors import StoreUnavailable
 from dispatcher.findings import Finding, ok, problem, warning
+from dispatcher.groups import EventGroup
 from dispatcher.limits import LimitState
+from dispatcher.notices import NOTIFY
 from dispatcher.queues import configuration
 from dispatcher.settings import PREFIX, RUNTIME, TOML, Settings, secret_files, usable
 from dispatcher.store import Calls, JobStore
@@ -48,6 +51,9 @@ _KEYS: Final = {
 #: Seconds that the broker may take to answer.
 _BROKER: Final = 5
 
+#: The part of their lifetime after which an event that nobody is done with wants a look.
+_LATE: Final = 0.5
+
 
 def examine(accounts: AskAccounts) -> Iterator[Finding]:
     """Look at everything and yield what is found, as it is found; `accounts` asks what only workers know to ask."""
@@ -59,6 +65,8 @@ def examine(accounts: AskAccounts) -> Iterator[Finding]:
     if published is not None:
         yield from routes(settings, published)
         yield from _limits(settings, published)
+        yield from _callbacks(settings)
+        yield from _events(settings)
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
@@ -147,7 +155,8 @@ def holds_secret(document: Mapping[str, Any]) -> bool:
         for name, field in Settings.model_fields.items()
         if field.annotation is SecretStr or name == "providers"
     ]
-    return any(kept) or any("@" in str(document.get(name, "")) for name in ("redis_url", "broker_url"))
+    urls = ("redis_url", "broker_url", "callback_broker_url")
+    return any(kept) or any("@" in str(document.get(name, "")) for name in urls)
 
 
 def readable_by_others(files: Mapping[str, tuple[Path, int]]) -> Iterator[Finding]:
@@ -281,6 +290,89 @@ def _limits(settings: Settings, published: Collection[str]) -> Iterator[Finding]
         return  # that it does not answer is said where it is looked at
     finally:
         store.close()
+
+
+def _callbacks(settings: Settings) -> Iterator[Finding]:
+    """Say what keeps applications from being called back."""
+    store = JobStore(settings.redis, settings.redis_shown, timeout=_BROKER)
+    try:
+        found = endpoints.read(store)
+        with store.errors():
+            seconds, micros = store.redis.time()
+            asked = bool(store.redis.exists(endpoints.MOVED))
+        now = int(seconds) * 1000 + int(micros) // 1000
+        served = bool(heartbeats.serving(heartbeats.read(store), NOTIFY, now))
+    except StoreUnavailable:
+        return  # that it does not answer is said where it is looked at
+    finally:
+        store.close()
+    yield from called_back(settings, found, asked=asked, served=served)
+
+
+def _events(settings: Settings) -> Iterator[Finding]:
+    """Say which groups read their events too late."""
+    store = JobStore(settings.redis, settings.redis_shown, timeout=_BROKER)
+    try:
+        found = groups.listed(store)
+        with store.errors():
+            seconds, _ = store.redis.time()
+    except StoreUnavailable:
+        return  # that it does not answer is said where it is looked at
+    finally:
+        store.close()
+    yield from late_groups(found, int(seconds), settings.events_retention)
+
+
+def late_groups(found: Sequence[EventGroup], now: float, kept: float) -> Iterator[Finding]:
+    """Judge whether groups read their events, `kept` for so many seconds, before they are trimmed away."""
+    for one in found:
+        behind = 0.0 if one.waiting_since is None else now - one.waiting_since.timestamp()
+        if one.expired:
+            yield warning(
+                "events.missed",
+                f"group {one.name} of those who read events missed some, which were trimmed away",
+                f"`dispatcher events reset {one.name} --after 0` has it go on with those that are kept",
+            )
+        elif behind > kept * _LATE:
+            yield warning(
+                "events.late",
+                f"group {one.name} has not done with an event for {behind / 3600:.0f} h, and events are kept for "
+                f"{kept / 3600:.0f} h",
+                f"run more of its consumers, or `dispatcher events delete {one.name}` where nobody reads it any more",
+            )
+
+
+def called_back(settings: Settings, found: Sequence[Endpoint], *, asked: bool, served: bool) -> Iterator[Finding]:
+    """Judge whether those are told who are to be: `asked` by a job, or by the settings."""
+    if not (asked or settings.callback_url):
+        return
+    over_http = bool(settings.callback_url) or any(one.endpoint.startswith("http") for one in found)
+    wrong = False
+    if over_http and not settings.callback_secret.get_secret_value():
+        wrong = True
+        yield warning(
+            "callbacks.secret",
+            f"{PREFIX}CALLBACK_SECRET is not set here, and callbacks over HTTP are signed with it",
+            'make one with `echo "whsec_$(openssl rand -base64 32)"`, and give it to the notify worker',
+        )
+    if not served:
+        wrong = True
+        waiting = sum(one.waiting for one in found)
+        yield warning(
+            "callbacks.worker",
+            f"no notify worker is alive, and applications are to be called back ({waiting} callbacks wait)",
+            f"start one: dispatcher worker {NOTIFY}",
+        )
+    for one in found:
+        if one.state in {endpoints.Health.PAUSED, endpoints.Health.GONE}:
+            wrong = True
+            yield warning(
+                "callbacks.endpoint",
+                f"{one.endpoint} is {one.state}, {one.waiting} callbacks wait: {one.error}",
+                f"mend it, then: dispatcher callbacks resume {one.id}",
+            )
+    if not wrong:
+        yield ok("callbacks", "applications are called back")
 
 
 def slowed(one: LimitState, account: Account | None) -> Iterator[Finding]:

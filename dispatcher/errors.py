@@ -4,10 +4,18 @@
     ├── InvalidRequest          the caller's request can never work; names the field, the masked value and the way out
     │   ├── InvalidNumber         a phone number that cannot exist
     │   ├── Unsupported           the provider does not offer this
-    │   ├── NotBuilt              named in the contract, not built yet
     │   └── IdempotencyConflict   the same idempotency key came with another request
     ├── NotFound                there is no such job, batch or verification
     ├── IllegalMove             the state table forbids this move
+    ├── VerificationRefused     a guard does not let this code be sent; says after how many seconds it may be
+    │   ├── NumberLimited         this number got as many codes as it may
+    │   ├── PrefixLimited         so did its neighbours together
+    │   ├── KeyLimited            so did one of the caller's keys: an address, a session
+    │   ├── CountryLimited        so did its country
+    │   ├── CountryRefused        no codes are sent to its country
+    │   ├── NumberTypeRefused     nor to such numbers: premium rate and the like
+    │   ├── PrefixClosed          its neighbours got many codes, and hardly anybody typed one
+    │   └── ResendTooSoon         the last code was asked for a moment ago
     ├── WaitTimeout             the job is not there yet; nothing was changed
     ├── CursorExpired           events after that cursor were trimmed away
     ├── ConfigurationError      the deployment's settings; names the setting
@@ -74,10 +82,6 @@ class Unsupported(InvalidRequest):
     """The provider does not offer this operation or option."""
 
 
-class NotBuilt(InvalidRequest):
-    """The public contract names this; this release does not do it yet."""
-
-
 class IdempotencyConflict(InvalidRequest):
     """The idempotency key was used before, for a request that differed."""
 
@@ -112,6 +116,85 @@ class IllegalMove(DispatcherError):
         super().__init__(f"job {job_id} is {state}" + (f": {why}" if why else f" and cannot become {wanted}"))
 
 
+class VerificationRefused(DispatcherError):
+    """A guard does not let this code be sent. Nothing was created, and nothing was drawn from any guard.
+
+    Tell a person the same as for a code that was sent ("if this number can be texted, a code is on its way"), or who
+    abuses you learns which number, address or country to try next; an API for programs answers 429, and `retry_after`
+    in its header. `code` is for your log. docs/verify.md has both as views.
+    """
+
+    #: What refuses, in a word.
+    code = ""
+    _why = "a guard refuses it"
+
+    def __init__(self, retry_after: int | None = None, key: str = "") -> None:
+        """It may be asked for after `retry_after` seconds, None for never; `key` is the name of the caller's key."""
+        self.retry_after = retry_after
+        self.key = key
+        why = self._why.format(key=key)
+        super().__init__(why if retry_after is None else f"{why}; a code may be asked for in {retry_after} s")
+
+
+class NumberLimited(VerificationRefused):
+    """This number got as many codes as `DISPATCHER_GUARDS` (`number=`) allows. To a person: as if it had been sent."""
+
+    code = "number_limited"
+    _why = "this number got as many codes as DISPATCHER_GUARDS allows"
+
+
+class PrefixLimited(VerificationRefused):
+    """The thousand numbers around it got as many codes as `prefix=` allows. To a person: as if it had been sent."""
+
+    code = "prefix_limited"
+    _why = "the numbers that begin like this one got as many codes as DISPATCHER_GUARDS allows"
+
+
+class KeyLimited(VerificationRefused):
+    """One of the caller's keys got as many codes as `key=` allows; `key` names it. An API answers 429."""
+
+    code = "key_limited"
+    _why = "guard key {key} got as many codes as DISPATCHER_GUARDS allows"
+
+
+class CountryLimited(VerificationRefused):
+    """Its country got as many codes as `country=` allows. To a person: as if it had been sent; to you: an alarm."""
+
+    code = "country_limited"
+    _why = "its country got as many codes as DISPATCHER_GUARDS allows"
+
+
+class CountryRefused(VerificationRefused):
+    """`DISPATCHER_VERIFY_COUNTRIES` does not have its country. A person may be told which ones you serve."""
+
+    code = "country_refused"
+    _why = "DISPATCHER_VERIFY_COUNTRIES does not have its country; add it there, or leave that number out"
+
+
+class NumberTypeRefused(VerificationRefused):
+    """Its range is one of `DISPATCHER_VERIFY_REFUSE_TYPES`. A person may be told to give a mobile number."""
+
+    code = "number_type_refused"
+    _why = "its range is premium rate or another of DISPATCHER_VERIFY_REFUSE_TYPES"
+
+
+class PrefixClosed(VerificationRefused):
+    """Codes to its neighbours were sent for nothing, so that they get none for a while: `Dispatcher.guards()`.
+
+    To a person: as if it had been sent.
+    """
+
+    code = "prefix_closed"
+    _why = "the numbers that begin like this one got many codes and hardly any was typed; `dispatcher guards` has it"
+
+
+class ResendTooSoon(VerificationRefused):
+    """Less than `DISPATCHER_RESEND_AFTER` seconds since the last code. A person may see how long: `retry_after`."""
+
+    code = "resend_too_soon"
+    _why = "the last code was asked for a moment ago"
+
+
 class WaitTimeout(DispatcherError, TimeoutError):
     """The job did not get there in time; it goes on by itself."""
 
@@ -125,14 +208,18 @@ class WaitTimeout(DispatcherError, TimeoutError):
 class CursorExpired(DispatcherError):
     """Events after this cursor were trimmed away by age."""
 
-    def __init__(self, cursor: str, oldest: str) -> None:
-        """`oldest` is the cursor after which all events are still kept."""
+    def __init__(self, cursor: str, oldest: str, group: str = "") -> None:
+        """`oldest` is the cursor after which all events are still kept; `group` the one that missed some, if any."""
         self.cursor = cursor
         self.oldest = oldest
-        super().__init__(
-            f"events after cursor {cursor} are no longer kept, those after {oldest} are. "
-            "Start from after='0' and read the jobs you missed with get()"
+        self.group = group
+        way_out = (
+            f"Nothing is read in group {group} until you say where it goes on: reset_event_group({group!r}, "
+            f"after='0'), or dispatcher events reset {group} --after 0. Read the jobs you missed with get()"
+            if group
+            else "Start from after='0' and read the jobs you missed with get()"
         )
+        super().__init__(f"events after cursor {cursor} are no longer kept, those after {oldest} are. {way_out}")
 
 
 class ConfigurationError(DispatcherError):

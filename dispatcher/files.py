@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from dispatcher import zones
 from dispatcher.errors import InvalidNumber, InvalidRequest
 from dispatcher.jobs import Message, Send, Terms
 from dispatcher.privacy import mask_digits, one_line
@@ -26,6 +27,7 @@ NUMBER_COLUMNS: Final = ("to", "number", "phone", "phone_number", "mobile", "msi
 #: Columns that are what they are called, where they are there; in any case.
 TEXT_COLUMN: Final = "text"
 REFERENCE_COLUMN: Final = "reference"
+TIMEZONE_COLUMN: Final = "timezone"
 
 #: What a file of rejects has beside the original fields. A mended one is read like any other: these say nothing there.
 LINE: Final = "rejected_line"
@@ -102,11 +104,12 @@ class Template(msgspec.Struct, frozen=True):
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """Which column is the number, what the text is made of, which column is the reference, if any."""
+    """Which column is the number, what the text is made of, which columns are reference and time zone, if any."""
 
     to: str
     template: Template
     reference: str | None = None
+    timezone: str | None = None
 
 
 # -- templates and what they need --------------------------------------------------------------------------------------
@@ -152,7 +155,7 @@ def recipe(columns: Sequence[str], to: str | None, text: str | None) -> Recipe:
         _named("--text", columns, field)
     # With any values in it: an empty text or one that is too long is not every row's fault.
     Send(to="+447700900001", text=made.fill(dict.fromkeys(made.fields, "x")))
-    return Recipe(number, made, _first(columns, (REFERENCE_COLUMN,)))
+    return Recipe(number, made, _first(columns, (REFERENCE_COLUMN,)), _first(columns, (TIMEZONE_COLUMN,)))
 
 
 def _named(option: str, columns: Sequence[str], name: str) -> str:
@@ -187,15 +190,19 @@ def message(row: Row, made_by: Recipe, batch: str) -> Message:
         raise Rejected(row.fault)
     number, *fields = (_value(row, column) for column in (made_by.to, *made_by.template.fields))
     text = made_by.template.fill(dict(zip(made_by.template.fields, fields, strict=True)))
-    reference = row.values.get(made_by.reference) if made_by.reference else None
+    reference = (row.values.get(made_by.reference) if made_by.reference else None) or None
+    timezone = (row.values.get(made_by.timezone) if made_by.timezone else None) or None
     try:
         request = Send(to=number, text=text)
         Terms(reference=reference or "")
+        if timezone:
+            zones.zone(timezone)
     except InvalidNumber as error:
         raise Rejected(f"{made_by.to}: {error.value} {error.reason}") from None
     except InvalidRequest as error:
         raise Rejected(f"{error.field}: {error.reason}") from None
-    return Message(request.to, text, reference=reference or None, idempotency_key=f"send-file {batch} {row.line}")
+    key = f"send-file {batch} {row.line}"
+    return Message(request.to, text, reference=reference, timezone=timezone, idempotency_key=key)
 
 
 def _value(row: Row, column: str) -> str:

@@ -6,7 +6,6 @@ to be done; `Job` is what a consumer reads and `Work` what a worker does.
 
 from __future__ import annotations
 
-import base64
 import os
 import time
 from datetime import UTC, datetime
@@ -43,6 +42,11 @@ _MAX_TEXT: Final = 10_000
 _MAX_SENDER: Final = 20
 _MAX_LABEL: Final = 255
 _MAX_METADATA: Final = 4096
+
+#: Digits of an id, five bits each, and how many of them are chance, each made of a byte.
+_DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
+_CHANCE: Final = 16
+_DIGIT_OF_BYTE: Final = bytes(ord(_DIGITS[byte % 32]) for byte in range(256))
 
 #: Seconds that anything may be scheduled ahead.
 _YEAR: Final = 366 * 86400
@@ -83,8 +87,15 @@ class OnUnknown(StrEnum):
 
 def new_id() -> str:
     """Return 26 lower-case characters that sort by time: 48 bits of milliseconds, 80 of chance."""
-    raw = (time.time_ns() // 1_000_000).to_bytes(6) + os.urandom(10)
-    return base64.b32hexencode(raw).decode().rstrip("=").lower()
+    return new_ids(1)[0]
+
+
+def new_ids(count: int) -> list[str]:
+    """Return so many ids, of the same moment."""
+    moment = (time.time_ns() // 1_000_000) << 2
+    stamp = "".join(_DIGITS[(moment >> shift) % 32] for shift in range(45, -5, -5))
+    chance = os.urandom(_CHANCE * count).translate(_DIGIT_OF_BYTE).decode()
+    return [stamp + chance[at : at + _CHANCE] for at in range(0, _CHANCE * count, _CHANCE)]
 
 
 class _Private(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
@@ -130,9 +141,10 @@ class Verify(_Private, frozen=True, kw_only=True, omit_defaults=True, tag="verif
 
 
 class Lookup(_Private, frozen=True, kw_only=True, omit_defaults=True, tag="lookup"):
-    """What is known of a number."""
+    """What is known of a number; `fresh` takes no answer that was asked for before."""
 
     to: str
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         """Raise `InvalidNumber`."""
@@ -164,6 +176,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     valid_for: float | None = None
     #: Not before this moment, in milliseconds since 1970.
     send_at: int | None = None
+    #: Where the person is, as IANA names it, for quiet hours; empty where the number tells.
+    timezone: str = ""
     #: Seconds that a verification's code lives.
     code_ttl: int | None = None
     on_unknown: OnUnknown = OnUnknown.HOLD
@@ -177,6 +191,9 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             if not isinstance(value, str) or len(value) > _MAX_LABEL:
                 raise InvalidRequest(field, f"must be text of at most {_MAX_LABEL} characters", shown(value))
             checks.utf8(field, value)
+            if type(value) is not str:
+                # A text of another library, such as a template's, that no document can carry.
+                msgspec.structs.force_setattr(self, field, str.__str__(value))
         _check_mapping("metadata", self.metadata)
         if len(msgspec.json.encode(self.metadata)) > _MAX_METADATA:
             raise InvalidRequest(
@@ -202,6 +219,13 @@ class Message(msgspec.Struct, frozen=True):
     options: dict[str, Any] | None = None
     #: Segments that it may have; a longer one is refused.
     max_segments: int | None = None
+    #: Typeset quotes and the like become plain ones where that saves UCS-2, as `dispatcher.text.downgrade` does.
+    smart_encoding: bool | None = None
+    #: Where the person is, as IANA names it, such as "Europe/London".
+    timezone: str | None = None
+    #: Who is told what becomes of it; empty for nobody.
+    callback_url: str | None = None
+    callback_task: str | None = None
 
     def __repr__(self) -> str:
         """Show nothing of the person or the text."""
@@ -209,7 +233,10 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """What a queued job waits for: worker, time, retry, limit, quiet_hours, breaker, suspended; a sent one: receipt."""
+    """What a queued job waits for, and until when at most; a sent one that goes on without it, for its receipt.
+
+    It is worker, time, retry, limit, quiet_hours, breaker, suspended, receipt, or lookup: another one's answer.
+    """
 
     reason: str = msgspec.field(name="for")
     until: datetime | None = None
@@ -267,6 +294,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any]
     batch_id: str | None
     redrive_of: str | None
+    #: The verification that it is another code for.
+    resend_of: str | None = None
     created_at: datetime
     updated_at: datetime
     expires_at: datetime | None
@@ -331,12 +360,13 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     doubtful: bool = False
     #: Milliseconds since 1970, on Redis' clock.
     created_at: int = 0
-    #: When it may first be sent.
+    #: When it may first be sent, after quiet hours too.
     begins_at: int = 0
     expires_at: int | None = None
     code_ttl: int | None = None
     on_unknown: OnUnknown = OnUnknown.HOLD
     tenant: str = ""
+    timezone: str = ""
     #: The country that it texts and its segments; empty and 0 where it is no text, or an earlier release made it.
     country: str = ""
     segments: int = 0
@@ -348,6 +378,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     code: str = ""
     #: What was read before the attempt that nobody knows the end of.
     baseline: str = ""
+    #: Of a lookup that is asked now: since when, in milliseconds since 1970 on Redis' clock.
+    asked_at: int = 0
     #: Of a job whose fate is asked for: its state, when it came there in milliseconds since 1970 on Redis' clock, how
     #: many seconds ago that was, and the provider's id for it.
     state: State = State.QUEUED
@@ -415,6 +447,8 @@ def _check_sender(sender: str) -> None:
 
 
 def _check_mapping(field: str, value: dict[str, Any]) -> None:
+    if isinstance(value, dict) and not value:
+        return
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise InvalidRequest(field, f"must be a dict with text keys, not {type(value).__name__}")
     try:

@@ -52,6 +52,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     permission: bool = False
     #: Seconds after which the provider asked to be tried again, from `Retry-After`.
     retry_after: float | None = None
+    #: It is about this one message: the provider answered as it does when all is well.
+    own: bool | None = None
 
     @property
     def words(self) -> str:

@@ -137,11 +137,16 @@ def _facts(job: Job) -> Iterator[tuple[str, str | Text | None]]:
 
 def result_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield a result row by row: of a list of objects each has its own, and what is not known is left out."""
+
+    def in_words(one: Mapping[str, Any]) -> str:
+        return ", ".join(f"{key} {word}" for key, word in one.items() if word is not None and word != "")
+
     for name, value in result.items():
         if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
             for at, one in enumerate(value):
-                known = (f"{key} {word}" for key, word in one.items() if word is not None and word != "")
-                yield "" if at else name, ", ".join(known)
+                yield "" if at else name, in_words(one)
+        elif isinstance(value, dict):
+            yield name, in_words({key: in_words(one) if isinstance(one, dict) else one for key, one in value.items()})
         elif value is not None:
             yield name, str(value)
 
@@ -153,7 +158,8 @@ def _waiting(waiting: Waiting) -> str:
 
 
 def _reason(waiting: Waiting) -> str:
-    return "its account to be mended" if waiting.reason == "suspended" else waiting.reason
+    said = {"suspended": "its account to be mended", "lookup": "the answer to another lookup of its number"}
+    return said.get(waiting.reason, waiting.reason)
 
 
 def timeline(job: Job) -> Table:
@@ -355,13 +361,27 @@ def print_status(status: Status) -> None:
     if any(one.workers for one in status.accounts):
         console.print(_workers(status))
         console.print()
-    for account in status.accounts:
-        for words in account.slowed:
-            console.print(Text(f"{account.name}: {words}", "yellow"))
+    told = status.notify
+    if told.endpoints or told.workers:
+        living = sum(one.health in WELL for one in told.workers)
+        words = f"{living} alive; {told.waiting} callbacks wait, {told.undelivered} were not delivered"
+        console.print(Text.assemble(("notify ", "dim"), words))
+        console.print()
+    for remark in _remarks(status):
+        console.print(remark)
     for problem in status.problems:
         console.print(Text(problem, "red"))
     if not status.problems:
         console.print(Text("All is well.", "green"))
+
+
+def _remarks(status: Status) -> Iterator[Text]:
+    """Yield what is worth a line, and no problem."""
+    for group in status.event_groups:
+        yield Text.assemble(("events ", "dim"), f"{group.name}: {group.words}")
+    for account in status.accounts:
+        for words in account.slowed:
+            yield Text(f"{account.name}: {words}", "yellow")
 
 
 def _server(server: Server) -> Text:

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import os
 import re
+from collections.abc import Sequence
 from datetime import date
 from typing import Final
 
@@ -58,11 +59,20 @@ class Sealer:
 
     def seal(self, plain: bytes, name: str) -> bytes:
         """Return `plain` sealed for the job `name` (it opens for no other), or as it is when there is no key."""
+        return self.seal_each([plain], [name])[0]
+
+    def seal_each(self, plain: Sequence[bytes], names: Sequence[str]) -> list[bytes]:
+        """Return each of several values sealed for the job of that name, or as it is when there is no key."""
         if not self._ciphers:
-            return plain
-        nonce = os.urandom(_NONCE)
-        sealed = self._ciphers[self._newest].encrypt(nonce, plain, name.encode())
-        return _SEALED + self._newest + nonce + sealed
+            return [*plain]
+        encrypt, head = self._ciphers[self._newest].encrypt, _SEALED + self._newest
+        # Chance is drawn for all at once: that takes as long as for one.
+        drawn = os.urandom(_NONCE * len(plain))
+        nonces = [drawn[at : at + _NONCE] for at in range(0, len(drawn), _NONCE)]
+        return [
+            head + nonce + encrypt(nonce, one, name.encode())
+            for nonce, one, name in zip(nonces, plain, names, strict=True)
+        ]
 
     def open(self, stored: bytes, name: str) -> bytes:
         """Return what was sealed for the job `name`.

@@ -7,8 +7,11 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
+from dispatcher.notices import NOTIFY
+
 SANDBOX: Final = "dispatcher sandbox"
 RECEIVER: Final = "dispatcher receiver"
+API: Final = "dispatcher api"
 FLOWER: Final = "celery -A workers flower"
 
 #: Where the sandbox listens unless DISPATCHER_SANDBOX_URL or --port says otherwise.
@@ -16,6 +19,9 @@ SANDBOX_PORT: Final = 8460
 
 #: Where the receiver listens unless --port says otherwise.
 RECEIVER_PORT: Final = 8470
+
+#: Where the HTTP API listens unless --port says otherwise.
+API_PORT: Final = 8480
 
 #: What a Redis or Valkey server must be told: keep everything, forget nothing over a restart. The last saves memory,
 #: since a job's fields lie in one compact piece.
@@ -39,7 +45,8 @@ def worker(account: str) -> str:
 def commands(accounts: Iterable[str]) -> dict[str, str]:
     """Return the command of each process by its name, in the order they are started."""
     workers = {account: worker(account) for account in accounts}
-    return {"sandbox": SANDBOX, **workers, "receiver": RECEIVER, "flower": FLOWER}
+    ours = {"sandbox": SANDBOX, **workers, NOTIFY: worker(NOTIFY), "receiver": RECEIVER, "api": API}
+    return {**ours, "flower": FLOWER}
 
 
 def procfile(accounts: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from ssl import CERT_REQUIRED
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
@@ -12,10 +12,14 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from celery.app.control import Control
 from kombu import Connection, Exchange, Queue
+from kombu.connection import ConnectionPool, PooledConnection
 from kombu.exceptions import OperationalError
 from kombu.pidbox import Mailbox
+from kombu.transport import redis
 
+from dispatcher import inmemory
 from dispatcher.jobs import Lane
+from dispatcher.notices import NOTIFY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +31,9 @@ EXECUTE: Final = "dispatcher.execute"
 
 #: The task that reads what providers told us: its one argument is a list of callbacks' ids.
 RECEIVE: Final = "dispatcher.receive"
+
+#: The task that tells consumers: its one argument is a list of endpoints' ids.
+TELL: Final = "dispatcher.notify"
 
 #: The task that a worker asks of itself, to see that it still consumes.
 BEAT: Final = "dispatcher.beat"
@@ -42,6 +49,9 @@ _RETRY: Final[dict[str, Any]] = {"max_retries": 1, "interval_start": 0, "interva
 
 #: Jobs that one message carries at most.
 CHUNK: Final = 100
+
+#: Characters of a message's ids that task events tell.
+_SHOWN: Final = 1024
 
 _HIGH: Final = ".high"
 _RECEIPTS: Final = ".receipts"
@@ -85,6 +95,12 @@ def declared(name: str) -> Queue:
     return Queue(name, Exchange(""), routing_key=name)
 
 
+@cache
+def _queue(name: str) -> Queue:
+    """Return a queue to publish to; there are two for each account."""
+    return declared(name)
+
+
 def node_name(accounts: Iterable[str], process: int, host: str) -> str:
     """Return what a worker is called in logs, in Flower and by `dispatcher status`."""
     return f"{'+'.join(accounts)}-{process}@{host}"
@@ -111,11 +127,42 @@ def depth(app: Celery, queue: str) -> int:
         return int(told.message_count)
 
 
+class _RedisChannel(redis.Channel):
+    """A channel on Redis with one client to publish by; kombu (5.7) makes one a message, for a quarter of its cost."""
+
+    _publisher: Any = None
+
+    def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu passes it so
+        make: Any = super()._create_client  # type: ignore[misc]  # the stubs leave it out
+        if asynchronous:
+            return make(asynchronous)
+        if self._publisher is None:
+            self._publisher = make()
+        return self._publisher
+
+
+class _RedisTransport(redis.Transport):
+    Channel = _RedisChannel
+
+
+class _Publishers(ConnectionPool):
+    """The connections that are published on."""
+
+    def new(self) -> Any:
+        about = dict(self.connection._info(resolve=False))  # noqa: SLF001 - as the method does that this replaces
+        if self.connection.get_transport_cls() is redis.Transport:
+            about["transport"] = _RedisTransport
+        return PooledConnection(self, **about)
+
+
 class _Connection(Connection):
     """A connection to the broker that is tried again soon, however long the broker was away.
 
     Left alone, kombu waits 2, 4, 6 ... 30 s between two tries, and work is resumed that much later.
     """
+
+    def Pool(self, limit: int | None = None, **kwargs: Any) -> _Publishers:  # noqa: N802 - kombu calls it so
+        return _Publishers(self, limit, **kwargs)
 
     def _ensure_connection(  # type: ignore[override]  # the stubs list every option
         self,
@@ -176,6 +223,11 @@ class _App(Celery):
     take our messages to the application's broker.
     """
 
+    #: Where nothing has to be declared before it is published to.
+    on_redis = False
+    #: The URL of a store within this process, where nothing is published at all.
+    memory = ""
+
     #: The job record is the result; a `CELERY_RESULT_BACKEND` in the environment is the application's.
     backend_cls = "disabled"
     control_cls = _Control  # type: ignore[assignment]  # the stubs know a path only
@@ -196,6 +248,8 @@ def celery_app(settings: Settings, providers: Iterable[str] = ()) -> Celery:
     # No fixups: Celery's for Django makes the first app everyone's default. The loader: `CELERY_LOADER` is not for us.
     app = _App("dispatcher", loader="app", fixups=[], set_as_current=False)
     app.conf.update(configuration(settings))
+    app.on_redis = is_redis(settings.broker)
+    app.memory = settings.redis_url if settings.in_memory else ""
     app.conf.task_queues = [
         declared(name) for provider in providers for name in (*both_queues(provider), receipts_queue(provider))
     ]
@@ -205,16 +259,35 @@ def celery_app(settings: Settings, providers: Iterable[str] = ()) -> Celery:
 def publish(app: Celery, queue: str, ids: Sequence[str]) -> None:
     """Tell the workers of `queue` to look at jobs, many in one message; a single job's task id is its job id.
 
-    Of a queue of callbacks they are callbacks.
+    Of a queue of callbacks they are callbacks, of that of notices endpoints.
 
     Raises what kombu raises. That loses nothing: the clock finds jobs whose message never came.
     """
-    task = RECEIVE if is_receipts(queue) else EXECUTE
+    if isinstance(app, _App) and app.memory:
+        inmemory.tell(app.memory, queue, ids)
+        return
+    task = TELL if queue == NOTIFY else RECEIVE if is_receipts(queue) else EXECUTE
     for start in range(0, len(ids), CHUNK):
         chunk = list(ids[start : start + CHUNK])
-        task_id = chunk[0] if len(chunk) == 1 else None
-        # A queue as a value: a producer need not know all the accounts beforehand.
-        app.send_task(task, args=(chunk,), task_id=task_id, queue=declared(queue))  # type: ignore[arg-type]  # the stubs know names only
+        task_id = chunk[0] if len(chunk) == 1 and task != TELL else None
+        # What Flower shows of it: Celery would look at each id and tell as much.
+        told = repr((chunk,))[:_SHOWN]
+        # A queue as a value: a producer need not know all the accounts beforehand. On Redis it is there as soon as
+        # something is in it.
+        to, on_redis = _queue(queue), isinstance(app, _App) and app.on_redis
+        app.send_task(
+            task,
+            args=(chunk,),
+            task_id=task_id,
+            queue=to,  # type: ignore[arg-type]  # the stubs know names only
+            declare=[] if on_redis else [to],
+            argsrepr=told,
+        )
+
+
+def is_redis(broker: str) -> bool:
+    """Say whether a broker's URL leads to a Redis."""
+    return broker.startswith(("redis", "rediss", "unix", "valkey"))
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -239,6 +312,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         # Killing a send in the middle makes an unknown; a broker that is away for a moment is no reason to.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_pool": "threads",
+        # Flower is told of many tasks at once, a tenth of a second later.
+        "worker_consumer": "workers.consumer:Consumer",
         # No task here uses an ETA; the cap keeps a foreign one from filling the worker.
         "worker_eta_task_limit": 100,
         "worker_soft_shutdown_timeout": settings.deadline + 5,
@@ -285,7 +360,7 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
     if settings.broker.startswith("amqp"):
         # A broker that takes a connection and answers nothing must not keep the clock or an application for ever.
         return {"read_timeout": 5, "write_timeout": 5}
-    if not settings.broker.startswith(("redis", "rediss", "unix", "valkey")):
+    if not is_redis(settings.broker):
         return {}
     return {
         # Our messages and an application's own in one Redis: neither takes the other's for its own.

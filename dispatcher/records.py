@@ -49,6 +49,11 @@ _NOT_TAKEN: Final = frozenset(FailureKind) - {
     FailureKind.THROTTLED,
 }
 
+_KINDS: Final = {Send: Kind.SEND, Verify: Kind.VERIFY, Lookup: Kind.LOOKUP, Operation: Kind.OPERATION}
+
+#: What a public part may say of a person: their caller's words, and where they are.
+_OF_THE_PERSON: Final = frozenset({"reference", "metadata", "timezone"})
+
 #: Characters of a vendor's words that are kept.
 _WORDS: Final = 300
 
@@ -63,6 +68,8 @@ class Public(Terms, frozen=True, kw_only=True, omit_defaults=True):
     #: Of the number that it texts: ISO 3166, and as `phone.country` says.
     country: str = ""
     redrive_of: str | None = None
+    #: The verification that it is another code for.
+    resend_of: str | None = None
     #: It redrives what may have been taken.
     possible_duplicate: bool = False
     #: The accounts that it may go to, in order, where there are several.
@@ -100,9 +107,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     card: bytes = b""
     #: Whose turn it takes where jobs wait.
     tenant: str = ""
+    #: Hashes of its tenant, its sender and both, separated by spaces, which the list may have beside the number.
+    scopes: str = ""
     #: The job that it redrives, and the state which that was read in.
     redrives: str = ""
     redrives_state: str = ""
+    #: Further fields of its record, written with it: `lua/job.lua` names them all.
+    more: dict[str, str] = {}
+    #: When the quiet hours end that it waits for, in milliseconds since 1970, and its history's words for that.
+    held: int | None = None
+    why: str = ""
 
     def __repr__(self) -> str:
         """Show what finds it, nothing of the person."""
@@ -143,7 +157,7 @@ _failure: Final = msgspec.json.Decoder(Failure)
 
 def kind_of(request: Request) -> Kind:
     """Return what kind of job a request makes."""
-    return {Send: Kind.SEND, Verify: Kind.VERIFY, Lookup: Kind.LOOKUP, Operation: Kind.OPERATION}[type(request)]
+    return _KINDS[type(request)]
 
 
 def encode_request(request: Request) -> bytes:
@@ -152,17 +166,90 @@ def encode_request(request: Request) -> bytes:
 
 
 def encode_public(request: Request, terms: Terms, operation: str, *, sandbox: bool, **more: Any) -> bytes:
-    """Return the public part as JSON without what is as usual; `more` are fields of `Public`."""
+    """Return the public part as JSON without what is as usual; `more` are fields of `Public`.
+
+    Segments and country of a text are found out where they are not among them.
+    """
+    if isinstance(request, Send | Verify) and "country" not in more:
+        more |= {"segments": measured(request).count, "country": phone.country(request.to)}
     public = Public(
         kind=kind_of(request),
         operation=operation,
-        segments=size.count if (size := measured(request)) else None,
-        country=phone.country(request.to) if isinstance(request, Send | Verify) else "",
         sandbox=sandbox,
-        **{field: getattr(terms, field) for field in Terms.__struct_fields__},
+        **msgspec.structs.asdict(terms),
         **more,
     )
     return msgspec.json.encode(public)
+
+
+class _Alike(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What some records of a call have in common, as `lua/create.lua` takes it."""
+
+    public: str
+    tenant: str
+    texts: bool
+    scopes: str = ""
+    due: int | None = None
+    valid_for: int | None = None
+    code_ttl: int | None = None
+
+
+class _Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The rest of a record, likewise, but for what is sealed: of that, its bytes."""
+
+    id: str
+    alike: int = msgspec.field(name="as")
+    private: int
+    number: str = ""
+    idempotency: str = ""
+    fingerprint: str = ""
+    card: int = 0
+    redrives: str = ""
+    was: str = ""
+    more: dict[str, str] = {}
+    held: int | None = None
+    why: str = ""
+
+
+def pack(records: Sequence[Record], asked: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """Return the arguments of `lua/create.lua`; `asked` is what they say beside the records.
+
+    What many records have in common travels once, and nothing needs an argument of its own.
+    """
+    alike: dict[tuple[Any, ...], int] = {}
+    rows: list[_Row] = []
+    parts: list[bytes] = []
+    for one in records:
+        common = (one.public, one.tenant, one.texts, one.scopes, one.due, one.valid_for, one.code_ttl)
+        row = _Row(
+            id=one.id,
+            alike=alike.setdefault(common, len(alike) + 1),
+            private=len(one.private),
+            number=one.number,
+            idempotency=one.idempotency,
+            fingerprint=one.fingerprint,
+            card=len(one.card),
+            redrives=one.redrives,
+            was=one.redrives_state,
+            more=one.more,
+            held=one.held,
+            why=one.why,
+        )
+        rows.append(row)
+        parts += (one.private, one.card)
+    shared = [
+        _Alike(
+            public=public.decode(),
+            tenant=tenant,
+            texts=texts,
+            scopes=scopes,
+            due=due,
+            valid_for=valid_for,
+            code_ttl=code_ttl,
+        )
+        for public, tenant, texts, scopes, due, valid_for, code_ttl in alike
+    ]
+    return msgspec.json.encode({**asked, "alike": shared, "jobs": rows}), b"".join(parts)
 
 
 def canonical(asked: str, operation: str, request: Request, terms: Terms) -> str:
@@ -174,7 +261,7 @@ def canonical(asked: str, operation: str, request: Request, terms: Terms) -> str
 
 
 def work(raw: Sequence[bytes], sealer: Sealer) -> Work:
-    """Read what `take.lua` answers for one job: id, d, x, p, l, a, z, created, i, vx, xc.
+    """Read what `take.lua` answers for one job: id, d, x, p, l, a, z, created, i, vx, xc, qh.
 
     Raises `msgspec.MsgspecError`, `InvalidRequest` or `ConfigurationError` where it cannot be read, of these last
     `OfLaterRelease` where a newer worker could.
@@ -183,7 +270,7 @@ def work(raw: Sequence[bytes], sealer: Sealer) -> Work:
     if (schema := _gist.decode(raw[1]).schema) > SCHEMA:
         raise OfLaterRelease(f"job {id_} is of schema {schema}, which a later release writes; update this worker")
     public = _public.decode(raw[1])
-    request = _request.decode(sealer.open(raw[2], id_))
+    request = _asked(id_, raw[2], sealer)
     provider = raw[3].decode()
     if raw[10] and isinstance(request, Operation):
         card = msgspec.json.decode(sealer.open(raw[10], id_), type=dict[str, str])
@@ -199,17 +286,31 @@ def work(raw: Sequence[bytes], sealer: Sealer) -> Work:
         attempts=int(raw[5]),
         expires_at=int(raw[6]) if raw[6] else None,
         created_at=int(raw[7]),
-        begins_at=max(int(raw[7]), public.send_at or 0),
+        begins_at=max(int(raw[7]), public.send_at or 0, int(raw[11] or 0)),
         route=public.route,
         failover_after=public.failover_after,
         code_ttl=public.code_ttl,
         on_unknown=public.on_unknown,
         tenant=public.tenant,
+        timezone=public.timezone,
         country=public.country,
         segments=public.segments or 0,
         doubtful=bool(raw[8]),
         code=sealer.open(raw[9], id_).decode() if raw[9] else "",
     )
+
+
+def _asked(id_: str, private: bytes, sealer: Sealer) -> Request:
+    """Return a request out of its private part. Raises `InvalidRequest` where the person was forgotten."""
+    if not private:
+        raise InvalidRequest("id_", "is about a person who was forgotten; there is nothing left to do again", id_)
+    return _request.decode(sealer.open(private, id_))
+
+
+def nameless(public: bytes) -> bytes:
+    """Return a public part without what its caller may have said of a person, whichever schema it is of."""
+    told = msgspec.json.decode(public)
+    return msgspec.json.encode({name: one for name, one in told.items() if name not in _OF_THE_PERSON})
 
 
 def _of_account(request: Request, route: Sequence[str], account: str) -> Request:
@@ -229,7 +330,7 @@ def followed(raw: Sequence[bytes], sealer: Sealer) -> Work:
 
     Raises the same.
     """
-    id_, state, since, age, ref, baseline = raw[0].decode(), *raw[11:16]
+    id_, state, since, age, ref, baseline = raw[0].decode(), *raw[12:17]
     return msgspec.structs.replace(
         work(raw, sealer),
         state=State(state.decode()),
@@ -267,7 +368,7 @@ def stored(id_: str, fields: Mapping[bytes, bytes], sealer: Sealer) -> tuple[Pub
         schema = _gist.decode(fields[b"d"]).schema
         if schema != SCHEMA:
             raise InvalidRequest("id_", f"is a record of schema {schema}, which this release does not read", id_)
-        return _public.decode(fields[b"d"]), _request.decode(sealer.open(fields[b"x"], id_))
+        return _public.decode(fields[b"d"]), _asked(id_, fields[b"x"], sealer)
     except msgspec.MsgspecError as error:
         raise InvalidRequest("id_", f"has a record that cannot be read: {error.__class__.__name__}", id_) from None
 
@@ -302,6 +403,7 @@ def job(id_: str, fields: Mapping[bytes, bytes], sealer: Sealer, now: int, *, re
         metadata=public.metadata,
         batch_id=_text(fields.get(b"b")),
         redrive_of=public.redrive_of,
+        resend_of=public.resend_of,
         created_at=history[0].at,
         updated_at=history[-1].at,
         expires_at=moment(fields[b"z"]) if b"z" in fields else None,
@@ -355,11 +457,9 @@ def _is_id(name: str, value: Any) -> bool:
     return (name == "id" or name.endswith("_id")) and isinstance(value, str) and not value.startswith("+")
 
 
-def measured(request: Request) -> Segments | None:
-    """Return what a text costs to send, its code in place; None where a request is no text."""
-    if isinstance(request, Send):
-        return segments(request.text)
-    return segments(request.template.replace(CODE, "000000")) if isinstance(request, Verify) else None
+def measured(request: Send | Verify) -> Segments:
+    """Return what a text costs to send, its code in place."""
+    return segments(request.text if isinstance(request, Send) else request.template.replace(CODE, "000000"))
 
 
 def _history(lines: str) -> Iterator[Entry]:
@@ -387,6 +487,9 @@ def _waiting(state: State, stored: bytes | None) -> Waiting | None:
 
 
 def _person(id_: str, private: bytes, sealer: Sealer, *, reveal: bool) -> tuple[str, str, str]:
+    if not private:
+        # Whom it was about was forgotten.
+        return "", "", ""
     try:
         request = _request.decode(sealer.open(private, id_))
     except ConfigurationError:

@@ -20,12 +20,12 @@ from dispatcher.batches import Redriven, Refused
 from dispatcher.drafts import Drafts
 from dispatcher.errors import ConfigurationError, DispatcherError, IllegalMove, InvalidRequest, NotFound
 from dispatcher.jobs import CHECK, Job, Kind, Lane
-from dispatcher.optouts import LIST
+from dispatcher.optouts import LIST, refuses
 from dispatcher.outcomes import Failure, FailureKind
 from dispatcher.privacy import Sealer, shown
 from dispatcher.records import Ended, Record
 from dispatcher.states import State
-from dispatcher.store import MOST, Advance, Calls, Created, JobStore
+from dispatcher.store import MOST, MOST_MADE, Advance, Calls, Created, JobStore
 
 #: What is redriven without being named: what was taken back was taken back on purpose.
 USUAL: Final = frozenset({State.FAILED, State.EXPIRED, State.UNDELIVERED})
@@ -271,16 +271,20 @@ class Redrive:
         for draft in fresh:
             together[draft.record.provider, draft.lane].append(draft)
         for (provider, lane), drafts in together.items():
-            created = self._write(provider, lane, batch, [one.record for one in drafts], more=True)
-            for draft, id_ in zip(drafts, created.ids, strict=True):
-                if not id_:
-                    _refuse(report, draft.id, _went_on(draft.id))
-                elif id_ in created.refused:
-                    _refuse(report, draft.id, _opted_out(draft.id))
-                elif id_ != draft.record.id:
-                    report.known += 1
-                else:
-                    _count(report, draft)
+            for start in range(0, len(drafts), MOST_MADE):
+                self._make_some(provider, lane, drafts[start : start + MOST_MADE], report, batch)
+
+    def _make_some(self, provider: str, lane: Lane, drafts: Sequence[Draft], report: Redriven, batch: str) -> None:
+        created = self._write(provider, lane, batch, [one.record for one in drafts], more=True)
+        for draft, id_ in zip(drafts, created.ids, strict=True):
+            if not id_:
+                _refuse(report, draft.id, _went_on(draft.id))
+            elif id_ in created.refused:
+                _refuse(report, draft.id, _opted_out(draft.id))
+            elif id_ != draft.record.id:
+                report.known += 1
+            else:
+                _count(report, draft)
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -308,13 +312,15 @@ class Redrive:
         if ended.redriven:
             return ended.redriven
         _check(id_, ended, resend=resend)
+        _check_code(id_, ended, fields)
         public, request = records.stored(id_, fields, self._sealer)
         why = self._unable((*public.route, ended.provider)[0], public.operation)
         if why is not None:
             # One error for all of them: each shall not remember where it met the others.
             raise why.with_traceback(None)
         doubtful = ended.state == State.UNKNOWN or records.possible_duplicate(public, fields)
-        record = self._drafts.again(id_, ended, public, request, doubtful=doubtful)
+        callback = fields.get(b"cb", b"").decode()
+        record = self._drafts.again(id_, ended, public, request, doubtful=doubtful, callback=callback)
         return Draft(id_, ended, public.lane, record)
 
     def _unable(self, provider: str, operation: str) -> DispatcherError | None:
@@ -329,12 +335,17 @@ class Redrive:
 
     def _leave_alone(self, drafts: Sequence[Draft]) -> set[str]:
         """Return those that text somebody who wants no more."""
-        texts = [one for one in drafts if one.record.texts and one.record.number]
-        if not texts:
+        asked = [
+            (one.id, f"{one.record.number} {scope}".rstrip())
+            for one in drafts
+            if one.record.texts and one.record.number and "ps" not in one.record.more
+            for scope in ("", *one.record.scopes.split())
+        ]
+        if not asked:
             return set()
         with self._store.errors():
-            listed: Any = self._store.redis.hmget(LIST, [one.record.number for one in texts])
-        return {one.id for one, since in zip(texts, listed, strict=True) if since}
+            listed: Any = self._store.redis.hmget(LIST, [field for _, field in asked])
+        return {id_ for (id_, _), told in zip(asked, listed, strict=True) if refuses(told)}
 
 
 def _ended(id_: str, fields: Mapping[bytes, bytes]) -> Ended:
@@ -355,6 +366,14 @@ def _check(id_: str, ended: Ended, *, resend: bool) -> None:
     if ended.state not in _BAD | {State.UNKNOWN}:
         why = "it is not over" if ended.state in {State.QUEUED, State.SENDING} else "there is nothing to redrive"
         raise IllegalMove(id_, ended.state, "redriven", why)
+
+
+def _check_code(id_: str, ended: Ended, fields: Mapping[bytes, bytes]) -> None:
+    """Raise `IllegalMove` for a verification whose person waits for no code of it any more."""
+    if newer := fields.get(b"vn", b"").decode():
+        raise IllegalMove(id_, ended.state, "redriven", f"another code was sent since, by job {newer}; resend that")
+    if fields.get(b"vs") == b"approved":
+        raise IllegalMove(id_, ended.state, "redriven", "its code was typed already")
 
 
 def _opted_out(id_: str) -> DispatcherError:

@@ -3,7 +3,8 @@
 `DISPATCHER_ROUTES` has one rule a line, and the first that fits decides:
 `category=otp country=GB,IE -> textgoto | mobtexting*3, clubtexting`. All conditions of a rule must hold; a rule without
 any fits everything. The steps after the arrow are separated by commas and tried one after the other; in a step one of
-several accounts is chosen by its weight, and the others of the step come right after it.
+several accounts is chosen by its weight, and the others of the step come right after it. In place of steps stands
+`refuse` where nobody shall do it: `kind=send line_type=fixed_line -> refuse`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import msgspec
 from dispatcher import phone
 from dispatcher.jobs import Category, Kind
 
+#: Kinds of lines, as lookups and the numbers themselves tell them.
+LINE_TYPES: Final = (*phone.LINE_TYPES.values(), "unknown")
+
 #: What an account may be called: it names queues, and stands in histories.
 _ACCOUNT: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _PREFIX: Final = re.compile(r"\+[0-9]{1,15}")
@@ -28,8 +32,12 @@ _CONDITIONS: Final[dict[str, tuple[str, Callable[[str], bool]]]] = {
     "category": (" or ".join(Category), lambda one: one in [*Category]),
     "country": ("two letters of ISO 3166, such as GB", phone.is_country),
     "prefix": ("the first digits of a number, such as +4477", lambda one: _PREFIX.fullmatch(one) is not None),
+    "line_type": (f"one of {', '.join(LINE_TYPES)}", lambda one: one in LINE_TYPES),
     "sender": ("the sender as it is given, without spaces", bool),
 }
+
+#: In place of steps: it is not done. So no account of a rule can be called that.
+_REFUSE: Final = "refuse"
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +47,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     category: Category
     #: In E.164; empty where it concerns none.
     number: str = ""
+    #: What a lookup told of its line; empty where none is remembered, and the number itself tells.
+    line_type: str = ""
     sender: str = ""
     #: The words of a message, with six digits where its code goes; empty for no message.
     text: str = ""
@@ -48,11 +58,21 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """One rule: its words, what must hold, and its steps of accounts with their weights."""
+    """One rule: its words, what must hold, and its steps of accounts with their weights; none where it refuses."""
 
     words: str
     conditions: dict[str, frozenset[str]]
     steps: tuple[tuple[tuple[str, int], ...], ...]
+
+    @property
+    def refuses(self) -> bool:
+        """Whether what fits is not done at all."""
+        return not self.steps
+
+    @property
+    def refusal(self) -> str:
+        """Why what it refuses is not done."""
+        return f"is refused by DISPATCHER_ROUTES ({self.words!r}); leave that number out"
 
     @property
     def accounts(self) -> list[str]:
@@ -78,9 +98,20 @@ def first(rules: Sequence[Rule], facts: Facts) -> Rule | None:
     return next((rule for rule in rules if rule.fits(facts)), None)
 
 
+def asks_for_line(rules: Iterable[Rule], facts: Facts) -> bool:
+    """Say whether which rule is the first that fits depends on the line of the number."""
+    for rule in rules:
+        others = {name: values for name, values in rule.conditions.items() if name != "line_type"}
+        if all(_holds(name, values, facts) for name, values in others.items()):
+            return len(others) < len(rule.conditions)
+    return False
+
+
 def _holds(name: str, values: frozenset[str], facts: Facts) -> bool:
     if name == "country":
         return bool(facts.number) and phone.country(facts.number) in values
+    if name == "line_type":
+        return bool(facts.number) and (facts.line_type or phone.line_type(facts.number)) in values
     if name == "prefix":
         return any(facts.number.startswith(one) for one in values)
     return str(getattr(facts, name)) in values
@@ -111,7 +142,9 @@ def _rule(words: str) -> Rule:
     conditions, arrow, steps = words.partition("->")
     if not arrow:
         raise ValueError("has no arrow; write CONDITIONS -> ACCOUNT, ACCOUNT")
-    rule = Rule(words, dict(map(_condition, conditions.split())), tuple(map(_step, steps.split(","))))
+    refuses = steps.strip().lower() == _REFUSE
+    led = () if refuses else tuple(map(_step, steps.split(",")))
+    rule = Rule(words, dict(map(_condition, conditions.split())), led)
     if len(rule.conditions) < len(conditions.split()):
         raise ValueError("names a condition twice; separate its values by commas: country=GB,IE")
     if twice := {one for one in rule.accounts if rule.accounts.count(one) > 1}:
@@ -137,6 +170,8 @@ def _step(words: str) -> tuple[tuple[str, int], ...]:
 
 def _choice(words: str) -> tuple[str, int]:
     account, star, weight = (one.strip() for one in words.strip().lower().partition("*"))
+    if account == _REFUSE:
+        raise ValueError("refuses, and leads to accounts as well; write -> refuse alone")
     if not account:
         raise ValueError("leads nowhere; name accounts after the arrow: -> textgoto, clubtexting")
     if not _ACCOUNT.fullmatch(account):

@@ -104,7 +104,9 @@ def _setting(name: str, field: FieldInfo, meaning: str) -> Iterator[str]:
     yield from _prose(meaning)
     variable = PREFIX + name.upper()
     if field.annotation is SecretStr:
-        yield from _prose(f"Make one with `openssl rand -base64 32`; better {variable}, or {variable}_FILE.")
+        make = "whsec_`openssl rand -base64 32`" if name == "callback_secret" else "`openssl rand -base64 32`"
+        yield from _prose(f"Make one with {make};")
+        yield from _prose(f"better {variable}, or {variable}_FILE.")
     elif not field.repr:
         yield from _prose(f"With a password in it, better {variable}, or {variable}_FILE.")
     default = field.get_default()

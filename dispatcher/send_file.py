@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
@@ -18,7 +19,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dispatcher import drafts, files
+from dispatcher import drafts, files, routes
 from dispatcher.batches import looks
 from dispatcher.errors import (
     DispatcherError,
@@ -29,13 +30,16 @@ from dispatcher.errors import (
     WaitTimeout,
 )
 from dispatcher.files import Recipe, Rejected, Row, Table
-from dispatcher.jobs import Message, Send, new_id
+from dispatcher.jobs import Category, Message, Send, Terms, new_id
 from dispatcher.privacy import one_line, shown
 from dispatcher.settings import Settings
 from dispatcher.sources import Interrupted, Rejects, Source, Stop, lines, opened
 from dispatcher.states import GOOD, SETTLED
 from dispatcher.store import MOST, BatchState
-from dispatcher.text import segments
+from dispatcher.text import Forcing, Segments, downgrade, in_words, segments
+
+#: Characters that a dry run tells of, those that force the most texts into UCS-2.
+_FORCING: Final = 5
 
 #: Reasons that are shown; the file of rejects has all of them.
 _SHOWN: Final = 3
@@ -70,6 +74,29 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         return f"Asked({self.file})"
 
 
+class Culprit(msgspec.Struct, frozen=True):
+    """A character that GSM-7 does not have, and in how many lines it stands."""
+
+    character: str
+    name: str
+    lines: int
+    #: What smart encoding sends in its place; None where nothing says the same.
+    replacement: str | None
+
+
+class Texts(msgspec.Struct):
+    """What the texts of a file cost, as a dry run found."""
+
+    #: Parts by encoding.
+    segments: dict[str, int]
+    #: Lines whose text is sent in UCS-2.
+    ucs2_lines: int = 0
+    #: The characters that make it so in the most lines.
+    forcing: list[Culprit] = []
+    #: Parts that smart encoding would save; 0 where it is on.
+    savable: int = 0
+
+
 class Report(msgspec.Struct):
     """What came of it; with `--json` this is what is printed."""
 
@@ -88,6 +115,8 @@ class Report(msgspec.Struct):
     recipients: int = 0
     #: Parts that their texts are sent as.
     segments: int = 0
+    #: More of that, after a dry run.
+    texts: Texts | None = None
     #: The line of the file after which it stopped; None where it came to the end.
     stopped_after: int | None = None
     #: How many of the batch's jobs are in each state, where that was waited for.
@@ -110,8 +139,12 @@ class Made(Protocol):
 class Enqueues(Protocol):
     """What the messages are given to: the dispatcher."""
 
-    def send_many(self, messages: Iterable[Message], *, batch_id: str | None, more: bool, **terms: Any) -> Made:
-        """Enqueue a portion of a batch."""
+    @property
+    def send_many(self) -> Callable[..., Made]:
+        """Enqueue a portion of a batch, with the terms that were asked for."""
+
+    def line_types(self, numbers: Sequence[str]) -> dict[str, str]:
+        """Return what lookups told of the lines of numbers."""
 
     def close_batch(self, batch_id: str) -> object:
         """Say that no more of a batch follow."""
@@ -140,6 +173,32 @@ class Line(msgspec.Struct):
         return f"Line({self.row.line})"
 
 
+class Counted:
+    """Adds up what texts cost."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._texts = Texts(segments={"GSM-7": 0, "UCS-2": 0})
+        self._lines: Counter[str] = Counter()
+        self._found: dict[str, Forcing] = {}
+
+    def add(self, size: Segments, text: str) -> None:
+        """Count one text of this size."""
+        self._texts.segments[size.encoding] += size.count
+        if size.encoding == "GSM-7":
+            return
+        self._texts.ucs2_lines += 1
+        self._texts.savable += size.count - segments(downgrade(text)).count
+        self._lines.update(one.character for one in size.forcing)
+        self._found.update((one.character, one) for one in size.forcing)
+
+    def told(self) -> Texts:
+        """Return what came of it until now."""
+        most = [(self._found[character], lines) for character, lines in self._lines.most_common(_FORCING)]
+        forcing = [Culprit(one.character, one.name, lines, one.replacement) for one, lines in most]
+        return msgspec.structs.replace(self._texts, forcing=forcing)
+
+
 class Run:
     """One run over one file."""
 
@@ -151,6 +210,7 @@ class Run:
         Raises `InvalidRequest` for what would be wrong with every line.
         """
         self.report = Report("", dry_run=asked.dry_run)
+        self._texts = Counted() if asked.dry_run else None
         #: What the first of the rejected lines are rejected for, fit to be shown.
         self.reasons: list[str] = []
         #: Why it stopped or did not end well, in words; what is in the report need not be said.
@@ -161,7 +221,7 @@ class Run:
         self._stop = stop
         self._say = say
         self.named_by_content = False
-        self._delimiter = _check(asked)
+        self._terms, self._delimiter = _check(asked, settings)
         #: Nobody could know the batch's name without being told.
         self._unheard = False
         self._interrupted = False
@@ -238,6 +298,7 @@ class Run:
     def _portions(self, table: Table, recipe: Recipe, rejects: Rejects) -> Iterator[int]:
         """Take the rows a portion at a time, and yield the line that each ends with; `report` is as far."""
         while portion := [self._line(row, recipe) for row in islice(table.rows, MOST)]:
+            self._refuse(portion)
             self._enqueue(portion)
             self._count(portion, table, rejects)
             self._done = portion[-1].row.line
@@ -246,12 +307,39 @@ class Run:
     def _line(self, row: Row, recipe: Recipe) -> Line:
         try:
             made = files.message(row, recipe, self.report.batch_id)
-            drafts.check_text(self._settings, Send(to=made.to, text=made.text), self._asked.terms.get("max_segments"))
+            # As it will be sent, so that what is measured here is what it costs.
+            text = drafts.spelled(self._settings, made.text, self._asked.terms.get("smart_encoding"))
+            made = made if text == made.text else msgspec.structs.replace(made, text=text)
+            request = Send(to=made.to, text=made.text)
+            drafts.check_text(self._settings, request, self._asked.terms.get("max_segments"))
+            own = made.timezone
+            terms = self._terms if own is None else msgspec.structs.replace(self._terms, timezone=own)
+            drafts.held(self._settings, request, terms)
         except Rejected as why:
             return Line(row, reason=str(why))
         except InvalidRequest as why:
             return Line(row, reason=f"{why.field}: {why.reason}")
         return Line(row, made)
+
+    def _refuse(self, portion: Sequence[Line]) -> None:
+        """Reject the lines that a rule of `DISPATCHER_ROUTES` refuses; a dry run knows nothing of lookups."""
+        rules, told = self._settings.routing, self._asked.terms
+        if told.get("provider") is not None or not any(rule.refuses for rule in rules):
+            return
+        terms = drafts.terms(told.get("category", Category.TRANSACTIONAL), None, "", None, "")
+        some = [
+            (line, drafts.facts(Send(to=line.message.to, text=line.message.text, sender=told.get("sender", "")), terms))
+            for line in portion
+            if line.message
+        ]
+        asked = [facts.number for _, facts in some if facts and routes.asks_for_line(rules, facts)]
+        known = self._target.line_types(asked) if self._target and asked else {}
+        for line, facts in some:
+            if facts is None:
+                continue
+            rule = routes.first(rules, msgspec.structs.replace(facts, line_type=known.get(facts.number, "")))
+            if rule is not None and rule.refuses:
+                line.message, line.reason = None, f"to: {rule.refusal}"
 
     def _enqueue(self, portion: Sequence[Line]) -> None:
         """Enqueue those that have a message.
@@ -286,7 +374,10 @@ class Run:
         for line in portion:
             if line.message:
                 report.recipients += 1
-                report.segments += segments(line.message.text).count
+                size = segments(line.message.text)
+                report.segments += size.count
+                if self._texts:
+                    self._texts.add(size, line.message.text)
                 continue
             rejects.add(table.reject(line.row, line.reason))
             report.rejected += 1
@@ -294,6 +385,7 @@ class Run:
             if len(self.reasons) < _SHOWN:
                 self.reasons.append(f"line {line.row.line}: {one_line(line.reason)}")
         report.lines += len(portion)
+        report.texts = self._texts.told() if self._texts else None
         rejects.flush()
 
     def _stopped(self, error: DispatcherError | None = None) -> None:
@@ -329,18 +421,23 @@ class Run:
             self.why = str(error)
 
 
-def _check(asked: Asked) -> str | None:
-    """Return the delimiter, having seen that the options can work. Raises `InvalidRequest` naming one that cannot."""
+def _check(asked: Asked, settings: Settings) -> tuple[Terms, str | None]:
+    """Return terms and delimiter of a file, having seen that the options can work.
+
+    Raises `InvalidRequest` naming one that cannot.
+    """
     if asked.batch_id is not None:
         drafts.batch_name(asked.batch_id)
     message = {name: value for name, value in asked.terms.items() if name in {"sender", "options"}}
-    others = {"provider", "max_segments", *message}
-    drafts.terms(**{name: value for name, value in asked.terms.items() if name not in others})
+    callback = {name: asked.terms.get(f"callback_{name}") for name in ("url", "task", "queue")}
+    drafts.Callbacks(settings, **callback)
+    others = {"provider", "max_segments", "smart_encoding", *message, *(f"callback_{name}" for name in callback)}
+    terms = drafts.terms(**{name: value for name, value in asked.terms.items() if name not in others})
     Send(to="+447700900001", text="x", **message)
     delimiter = {"tab": "\t", "\\t": "\t"}.get(asked.delimiter or "", asked.delimiter)
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise InvalidRequest("--delimiter", "must be one character such as ; or the word tab", shown(delimiter))
-    return delimiter
+    return terms, delimiter
 
 
 @contextmanager
@@ -362,6 +459,8 @@ def summary(run: Run) -> Iterator[str]:
     counted = f"{_many(report.lines, 'line')}, {report.rejected} rejected, {_many(report.segments, 'segment')}"
     if report.dry_run:
         yield f"{_many(report.recipients, 'recipient')} in {counted}; a dry run, nothing was enqueued"
+        if report.texts:
+            yield from _costs(report.texts)
     else:
         yield f"batch {report.batch_id}: {report.enqueued} new, {report.known} were enqueued before; {counted}"
     if report.states is not None:
@@ -373,6 +472,20 @@ def summary(run: Run) -> Iterator[str]:
         yield f"The rejected lines are in {report.rejects}; mend a copy and send that"
     elif report.known and not report.enqueued and run.named_by_content:
         yield "The same command on the same file is the same batch; --batch-id NAME sends it another time"
+
+
+def _costs(texts: Texts) -> Iterator[str]:
+    if not texts.ucs2_lines:
+        yield "All of them are in GSM-7"
+        return
+    yield (
+        f"{_many(texts.ucs2_lines, 'line')} in UCS-2: {_many(texts.segments['UCS-2'], 'segment')} of 70 characters or "
+        f"fewer, and {texts.segments['GSM-7']} of up to 160 in GSM-7"
+    )
+    for one in texts.forcing:
+        yield f"  {in_words(one.character, one.name, one.replacement)}, in {_many(one.lines, 'line')}"
+    if texts.savable:
+        yield f"With --smart-encoding {_many(texts.savable, 'segment')} fewer"
 
 
 def _many(count: int, what: str) -> str:

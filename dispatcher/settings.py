@@ -9,9 +9,9 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -27,14 +27,20 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from dispatcher import phone
+from dispatcher import inmemory, notices, phone
 from dispatcher.budgets import Rule
 from dispatcher.budgets import parse as parse_budgets
 from dispatcher.errors import ConfigurationError
+from dispatcher.guards import USUAL as USUAL_GUARDS
+from dispatcher.guards import Guards, Listed, listed, ranges
+from dispatcher.guards import parse as parse_guards
 from dispatcher.jobs import Category
 from dispatcher.privacy import Sealer, keyed_hash
+from dispatcher.quiet import Rule as Quiet
+from dispatcher.quiet import parse as parse_quiet
 from dispatcher.routes import Rule as Route
 from dispatcher.routes import parse as parse_routes
+from dispatcher.words import Words, chosen
 
 PREFIX: Final = "DISPATCHER_"
 
@@ -48,13 +54,14 @@ TOML: Final = "dispatcher.toml"
 _ACCOUNT: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 _SCHEMES: Final = {
-    "redis_url": ("redis", "rediss", "unix"),
+    "redis_url": ("redis", "rediss", "unix", "memory"),
     "sandbox_url": ("http", "https"),
     "receiver_url": ("http", "https"),
 }
 _EXAMPLES: Final = {
     "redis_url": "redis://127.0.0.1:6379/0",
     "broker_url": "redis://127.0.0.1:6379/0",
+    "callback_broker_url": "redis://127.0.0.1:6379/1",
     "sandbox_url": "http://127.0.0.1:8460",
     "receiver_url": "https://callbacks.example.com",
 }
@@ -65,6 +72,14 @@ _SANDBOX_KEY: Final = "the sandbox texts nobody, so this key is public"
 
 _CATEGORIES: Final = (
     f"must be a number above 0 for each of {', '.join(Category)}, like otp=10,transactional=20, or one for all"
+)
+
+#: What has a retention of its own: a category, or a kind of job apart from its category.
+_KEPT: Final = (*Category, "lookup", "operation")
+
+_RETENTION: Final = (
+    "must be a number of seconds above 0 for all jobs, or for some of "
+    f"{', '.join(_KEPT)}, like otp=86400,transactional=2592000"
 )
 
 
@@ -83,7 +98,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    #: The job store: redis://USER:PASSWORD@HOST:6379/0, rediss:// with TLS, or unix:///PATH.
+    #: The job store: redis://USER:PASSWORD@HOST:6379/0, rediss:// with TLS, or unix:///PATH; memory://NAME in tests.
     redis_url: str = Field("", repr=False)
     #: The Celery broker, where it is not the same Redis: amqp://USER:PASSWORD@HOST:5672//
     broker_url: str = Field("", repr=False)
@@ -93,6 +108,8 @@ class Settings(BaseSettings):
     sandbox_url: str = ""
     #: Where providers reach `dispatcher receiver`, such as https://callbacks.example.com.
     receiver_url: str = ""
+    #: Let `dispatcher up` serve the HTTP API, too: docs/http-api.md.
+    api: bool = False
     #: The folder of what `dispatcher demo` and `dispatcher up` start, from where a command is started.
     data: Path = Path(".dispatcher")
     #: What a job must survive: whatever Redis does (redis), or a loss of power too (fsync), which costs time.
@@ -101,32 +118,85 @@ class Settings(BaseSettings):
     secret_key: SecretStr = SecretStr("")
     #: Hashes numbers and codes. Never rotate it: nothing hashed before would be found again.
     hash_key: SecretStr = SecretStr("")
-    #: Signs callbacks, which this release does not make yet.
+    #: Signs callbacks: whsec_ and 24 to 64 bytes in base64. Several, separated by commas, all sign: the first is the
+    #: newest, the last the next to go.
     callback_secret: SecretStr = SecretStr("")
+    #: Who is told of what happens, unless a job names its own: https://hooks.example.com/dispatcher.
+    callback_url: str = Field("", repr=False)
+    #: What they are told of: types of events, or beginnings of some with a star, separated by commas.
+    callback_events: str = "job.*,verification.*,batch.*"
+    #: Allow callbacks over http, and to private addresses. The sandbox allows the loopback, with or without it.
+    callback_private: bool = False
+    #: Seconds that one callback may take, connecting included.
+    callback_timeout: float = Field(15, gt=0, le=300)
+    #: Requests to one endpoint at once; two at most while it fails.
+    callback_concurrency: int = Field(32, gt=0, le=1000)
+    #: Tell numbers, texts and results in callbacks whole; those by Celery stay masked.
+    callback_reveal: bool = False
+    #: The broker of your own Celery app, for callback_task, where it is not ours: redis://HOST:6379/1
+    callback_broker_url: str = Field("", repr=False)
+    #: The queue of a callback_task that names none.
+    callback_queue: str = "celery"
     #: Take card details for purchases: sealed, and erased when the purchase is settled.
     allow_card_data: bool = False
-    #: What a person texts, and nothing beside it, to get no more texts; separated by commas.
-    stop_words: str = "STOP,STOPALL,UNSUBSCRIBE,CANCEL,END,QUIT,OPTOUT,REVOKE"
-    #: What they text to get them again.
-    start_words: str = "START,UNSTOP,YES"
+    #: The languages that people text in, separated by commas: whose words for stop, start and help count.
+    languages: str = "en"
+    #: What a person texts, and nothing beside it, to get no more texts; separated by commas. Unless set, the words of
+    #: the languages.
+    stop_words: str | None = None
+    #: What they text to get them again, likewise.
+    start_words: str | None = None
+    #: What they text to be told who you are, likewise.
+    help_words: str | None = None
+    #: What a texted stop covers: all texts, or those of the number (sender) that it was texted to.
+    stop_scope: Literal["all", "sender"] = "all"
+    #: The one text that confirms a stop; none is sent where it is empty, as all three of these.
+    stop_text: str = ""
+    #: What confirms that somebody gets texts again.
+    start_text: str = ""
+    #: What who asks for help is told.
+    help_text: str = ""
+    #: Send codes to people on the list, too: they ask for them at that moment.
+    otp_to_opted_out: bool = False
     #: What may be sent in a day or a month, one cap a rule; separated by semicolons in the environment:
     #: `tenant=* messages=10000/day; country=US money=50 USD/day warn=80%`.
     budgets: list[str] = []
+    #: When promotional texts do not go, on the clock of the person, ahead of the built-in table of countries; separated
+    #: by semicolons in the environment: `country=FR 20:00-09:00 sat=18:00-10:00 sun holidays; country=IS never`.
+    quiet_hours: list[str] = []
     #: The countries that are texted, in ISO 3166, separated by commas, such as GB,US; all where there is none.
     countries: str = ""
+    #: How many codes verifications may send to a number, its neighbours, a country and for a caller's key, and when a
+    #: prefix whose codes nobody types is closed; separated by semicolons, or off: `number=5/10m,10/1d; key.ip=20/1h`.
+    guards: str = USUAL_GUARDS
+    #: The countries that codes are sent to, in ISO 3166, separated by commas; all where there is none.
+    verify_countries: str = ""
+    #: Ranges of numbers that no code is sent to, by what numbering plans call them; or off.
+    verify_refuse_types: str = "premium_rate,shared_cost,toll_free"
+    #: Numbers that no guard refuses and none counts, and beginnings of numbers with a star, separated by commas.
+    test_numbers: str = ""
+    #: Numbers, beginnings with a star, and callers' keys (ip:203.0.113.7) that are counted, and that no guard refuses.
+    guard_allow: str = ""
+    #: Seconds between two codes of one verification.
+    resend_after: float = Field(30, ge=0, le=86400)
     #: Segments that one text may have; a longer one is refused. As many as it takes unless set.
     max_segments: int | None = Field(None, gt=0)
     #: The accounts that workers send with, each by its name.
     providers: dict[str, dict[str, SecretStr]] = Field({}, repr=False)
 
-    #: Seconds that a job is kept after it settled.
-    retention: float = Field(30 * 86400, gt=0)
+    #: Seconds that a job is kept after it settled, by category or one number for all, such as
+    #: otp=86400,transactional=2592000,promotional=604800; lookup= and operation= for these apart from their category.
+    retention: float | str = 30.0 * 86400
     #: Seconds that an idempotency key is kept, from when its job can be over; as long as a job unless set.
     idempotency_retention: float | None = Field(None, gt=0)
     #: Seconds that an event is kept.
     events_retention: float = Field(7 * 86400, gt=0)
     #: Seconds that is kept how much was sent on a day, for `dispatcher usage`.
     usage_retention: float = Field(400 * 86400, gt=0)
+    #: Send typeset quotes, dashes and the like as plain ones where they alone would double a text's price.
+    smart_encoding: bool = False
+    #: Seconds that a lookup's answer is remembered, so that the same number costs nothing again; 0 for not at all.
+    lookup_lifetime: float = Field(86400, ge=0)
     #: Seconds that a receipt is waited for, and that what became of an unknown job is asked for.
     receipts_within: float = Field(72 * 3600, gt=0)
     #: Seconds one HTTP call may take, connecting included.
@@ -144,7 +214,7 @@ class Settings(BaseSettings):
     #: Seconds between a worker's heartbeats.
     heartbeat: float = Field(5, gt=0)
     #: Requests that one worker process has on the wire at most.
-    connections: int = Field(256, gt=0)
+    connections: int = Field(400, gt=0)
     #: What this machine's requests leave from, for limits by address; the machine's host name unless set.
     egress_address: str = Field("", pattern=r"^[A-Za-z0-9._:-]{0,255}$")
     #: Jobs that an account's breaker looks at, the latest that ended.
@@ -177,7 +247,7 @@ class Settings(BaseSettings):
         toml = TomlConfigSettingsSource(settings_cls)
         return init_settings, env_settings, _FileSource(settings_cls), toml, _RuntimeSource(settings_cls)
 
-    @field_validator("redis_url", "broker_url", "sandbox_url", "receiver_url")
+    @field_validator("redis_url", "broker_url", "sandbox_url", "receiver_url", "callback_broker_url")
     @classmethod
     def _is_url(cls, url: str, told: ValidationInfo) -> str:
         if url and not _well_formed(url, _SCHEMES.get(told.field_name or "", ())):
@@ -189,6 +259,13 @@ class Settings(BaseSettings):
     def _are_rules(cls, told: Any) -> list[str]:
         written = _rules(told, "tenant=* messages=10000/day")
         parse_budgets(written)
+        return written
+
+    @field_validator("quiet_hours", mode="before")
+    @classmethod
+    def _are_hours(cls, told: Any) -> list[str]:
+        written = _rules(told, "country=FR 20:00-09:00 sun holidays")
+        parse_quiet(written)
         return written
 
     @field_validator("routes", mode="before")
@@ -207,12 +284,70 @@ class Settings(BaseSettings):
                 raise ValueError(_CATEGORIES)
         return words
 
-    @field_validator("countries")
+    @field_validator("retention", mode="before")
+    @classmethod
+    def _is_retention(cls, told: Any) -> float | str:
+        words = ",".join(f"{name}={value}" for name, value in told.items()) if isinstance(told, dict) else str(told)
+        kept = _each(words, _KEPT, _RETENTION)
+        return words if "=" in words else kept[Category.OTP]
+
+    @field_validator("callback_secret")
+    @classmethod
+    def _signs(cls, told: SecretStr) -> SecretStr:
+        notices.secrets(told.get_secret_value())
+        return told
+
+    @field_validator("callback_url")
+    @classmethod
+    def _can_be_called(cls, url: str) -> str:
+        # Over http or not: another setting allows that.
+        if url and (why := notices.wrong_url(url, private=True)):
+            raise ValueError(why)
+        return url
+
+    @field_validator("callback_events")
+    @classmethod
+    def _are_events(cls, told: str) -> str:
+        notices.patterns(told)
+        return told
+
+    @field_validator("callback_queue")
+    @classmethod
+    def _is_queue(cls, told: str) -> str:
+        if not notices.is_queue(told):
+            raise ValueError("must be the name of a queue, such as celery")
+        return told
+
+    @field_validator("guards")
+    @classmethod
+    def _are_guards(cls, told: str) -> str:
+        parse_guards(told)
+        return told
+
+    @field_validator("verify_refuse_types")
+    @classmethod
+    def _are_ranges(cls, told: str) -> str:
+        ranges(told)
+        return told
+
+    @field_validator("test_numbers", "guard_allow")
+    @classmethod
+    def _are_numbers(cls, told: str, field: ValidationInfo) -> str:
+        listed(told, keys=field.field_name == "guard_allow")
+        return told
+
+    @field_validator("countries", "verify_countries")
     @classmethod
     def _are_countries(cls, told: str) -> str:
         for one in _listed(told):
             if not phone.is_country(one):
                 raise ValueError(f"names {one!r}, and a country is two letters of ISO 3166; write it like GB,US")
+        return told
+
+    @field_validator("languages")
+    @classmethod
+    def _are_languages(cls, told: str) -> str:
+        chosen(told)
         return told
 
     @field_validator("providers", mode="before")
@@ -224,6 +359,11 @@ class Settings(BaseSettings):
         for name in providers:
             if not _ACCOUNT.fullmatch(name.lower()):
                 raise ValueError(f"holds an account named {name!r}; a name has letters, digits, _ and -")
+            if name.lower() == notices.NOTIFY:
+                raise ValueError(
+                    f"holds an account named {name!r}, which is the queue of callbacks; give it another name, and say "
+                    "with adapter which provider it is at"
+                )
         return {name.lower(): _as_text(one) for name, one in providers.items()}
 
     @model_validator(mode="after")
@@ -236,12 +376,30 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _callbacks_are_encrypted(self) -> Self:
+        if self.callback_url and (
+            why := notices.wrong_url(self.callback_url, private=self.callback_private, loopback=self.sandbox)
+        ):
+            raise ValueError(f"DISPATCHER_CALLBACK_URL {why}")
+        return self
+
+    @model_validator(mode="after")
     def _jobs_outlive_their_keys(self) -> Self:
-        if self.keep_idempotency > self.retention:
+        if self.keep_idempotency > self.longest_kept:
             raise ValueError(
                 f"DISPATCHER_IDEMPOTENCY_RETENTION ({self.keep_idempotency:g} s) must not be longer than "
-                f"DISPATCHER_RETENTION ({self.retention:g} s), or a key would name a job that is forgotten"
+                f"DISPATCHER_RETENTION ({self.longest_kept:g} s), or a key would name a job that is forgotten"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _answers_are_no_words(self) -> Self:
+        for name in ("stop_text", "start_text", "help_text"):
+            if self.words.verdict(getattr(self, name)):
+                raise ValueError(
+                    f"DISPATCHER_{name.upper()} is one of the words that are answered, and two machines would talk for "
+                    "ever; say more"
+                )
         return self
 
     @cached_property
@@ -255,6 +413,21 @@ class Settings(BaseSettings):
         """Seconds in which a job is tried again, by category."""
         return {**self._usual("retry_for"), **_each_category(self.retry_for)}
 
+    @cached_property
+    def _kept(self) -> dict[str, float]:
+        return _retention(str(self.retention), float(type(self).model_fields["retention"].default))
+
+    @cached_property
+    def longest_kept(self) -> float:
+        """Seconds that those jobs are kept after they settled which are kept the longest."""
+        return max(self._kept.values())
+
+    def kept_for(self, kind: str, category: str) -> float:
+        """Return the seconds that a job is kept after it settled."""
+        # Another category than its kind's own says more: what judges a code goes with the code.
+        usual = self._kept[category]
+        return self._kept.get(kind, usual) if category == Category.TRANSACTIONAL else usual
+
     @classmethod
     def _usual(cls, field: str) -> dict[str, float]:
         return _each_category(cls.model_fields[field].default)
@@ -263,6 +436,16 @@ class Settings(BaseSettings):
     def routing(self) -> tuple[Route, ...]:
         """The rules of `DISPATCHER_ROUTES`."""
         return parse_routes(self.routes)
+
+    @cached_property
+    def quiet(self) -> tuple[Quiet, ...]:
+        """The rules of `DISPATCHER_QUIET_HOURS`."""
+        return parse_quiet(self.quiet_hours)
+
+    @cached_property
+    def words(self) -> Words:
+        """What people text to stop, to start again and to get help."""
+        return chosen(self.languages, self.stop_words, self.start_words, self.help_words)
 
     @cached_property
     def rules(self) -> tuple[Rule, ...]:
@@ -274,10 +457,35 @@ class Settings(BaseSettings):
         """The countries that are texted; none stands for all."""
         return frozenset(_listed(self.countries))
 
+    @cached_property
+    def guarding(self) -> Guards:
+        """The rules of `DISPATCHER_GUARDS`."""
+        return parse_guards(self.guards)
+
+    @cached_property
+    def verified_countries(self) -> frozenset[str]:
+        """The countries that codes are sent to; none stands for all."""
+        return frozenset(_listed(self.verify_countries))
+
+    @cached_property
+    def refused_types(self) -> frozenset[str]:
+        """The ranges of numbers that no code is sent to."""
+        return ranges(self.verify_refuse_types)
+
+    @cached_property
+    def exempt(self) -> Listed:
+        """Whom no guard refuses or counts."""
+        return listed(self.test_numbers, keys=False)
+
+    @cached_property
+    def favoured(self) -> Listed:
+        """Whom no guard refuses."""
+        return listed(self.guard_allow, keys=True)
+
     @property
     def keep_idempotency(self) -> float:
         """Seconds that an idempotency key is kept."""
-        return self.retention if self.idempotency_retention is None else self.idempotency_retention
+        return self.longest_kept if self.idempotency_retention is None else self.idempotency_retention
 
     @property
     def redis(self) -> str:
@@ -294,9 +502,26 @@ class Settings(BaseSettings):
             )
 
     @property
+    def in_memory(self) -> bool:
+        """Whether the job store is within this process, as in an application's tests."""
+        return inmemory.is_memory(self.redis_url)
+
+    @property
+    def _texts_nobody(self) -> bool:
+        return self.sandbox or self.in_memory
+
+    def require_server(self, what: str) -> None:
+        """Raise `ConfigurationError` where `what` would find nobody's jobs, since they are another process's."""
+        if self.in_memory:
+            raise ConfigurationError(
+                f"DISPATCHER_REDIS_URL is memory://, a store within one process, and {what} is another one; point it "
+                "at a Redis, e.g. redis://127.0.0.1:6379/0 (in tests dispatcher.testing plays the workers)"
+            )
+
+    @property
     def fsync(self) -> bool:
         """Whether what a caller was told, and each claim, must be on the disk before anything follows from it."""
-        return self.durability == "fsync"
+        return self.durability == "fsync" and not self.in_memory
 
     @property
     def broker(self) -> str:
@@ -306,17 +531,19 @@ class Settings(BaseSettings):
     @property
     def redis_shown(self) -> str:
         """Redis' address without user or password, for messages."""
+        if self.in_memory:
+            return self.redis_url
         parts = urlsplit(self.redis_url)
         return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname else parts.path
 
     def sealer(self) -> Sealer:
         """Return what seals payloads with `DISPATCHER_SECRET_KEY`."""
-        secret = self.secret_key.get_secret_value() or (_SANDBOX_KEY if self.sandbox else "")
+        secret = self.secret_key.get_secret_value() or (_SANDBOX_KEY if self._texts_nobody else "")
         return Sealer([key.strip() for key in secret.split(",") if key.strip()])
 
     def hashed(self, *parts: str) -> str:
         """Return the keyed hash of `parts`, or "" when there is no `DISPATCHER_HASH_KEY`."""
-        key = self.hash_key.get_secret_value() or (_SANDBOX_KEY if self.sandbox else "")
+        key = self.hash_key.get_secret_value() or (_SANDBOX_KEY if self._texts_nobody else "")
         return keyed_hash(key, *parts) if key else ""
 
     def keyed(self, *parts: str) -> str:
@@ -329,7 +556,7 @@ class Settings(BaseSettings):
     def require_secrets(self, what: str) -> None:
         """Raise `ConfigurationError` where `what` would put a secret into Redis without a key."""
         for name, key in (("SECRET_KEY", self.secret_key), ("HASH_KEY", self.hash_key)):
-            if not key.get_secret_value() and not self.sandbox:
+            if not key.get_secret_value() and not self._texts_nobody:
                 raise ConfigurationError(
                     f"DISPATCHER_{name} is not set and {what} carries a secret; "
                     "make one with `openssl rand -base64 32` and give the same to every process"
@@ -469,16 +696,26 @@ def _listed(countries: str) -> list[str]:
 
 def _each_category(told: str) -> dict[str, float]:
     """Read `otp=300,transactional=21600`, or one number for all categories."""
+    return _each(told, tuple(Category), _CATEGORIES)
+
+
+@cache
+def _retention(told: str, usual: float) -> dict[str, float]:
+    """Read `DISPATCHER_RETENTION`: once, since every job asks for it."""
+    return {one.value: usual for one in Category} | _each(told, _KEPT, _RETENTION)
+
+
+def _each(told: str, names: Collection[str], why: str) -> dict[str, float]:
+    """Read a number for some of `names`, or one for all. Raises `ValueError` of `why`."""
     pairs = [one.partition("=") for one in told.split(",")]
-    named = pairs if "=" in told else [(category.value, "=", told) for category in Category]
     read: dict[str, float] = {}
-    for name, _, value in named:
+    for name, _, value in pairs if "=" in told else [(one, "=", told) for one in names]:
         try:
-            read[Category(name.strip()).value] = float(value)
+            read[name.strip()] = float(value)
         except ValueError:
-            raise ValueError(_CATEGORIES) from None
-    if not all(0 < number < float("inf") for number in read.values()):
-        raise ValueError(_CATEGORIES)
+            raise ValueError(why) from None
+    if not read.keys() <= {*names} or not all(0 < number < float("inf") for number in read.values()):
+        raise ValueError(why)
     return read
 
 

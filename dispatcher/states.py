@@ -38,10 +38,11 @@ Q, S = State.QUEUED, State.SENDING
 
 #: From a state to those it may become. A state that is not a key is never left.
 #: Four moves out of `queued` (sent, delivered, undelivered, unknown) are for jobs of which an earlier try was or may
-#: have been taken: such a job never ends failed, expired or cancelled, it ends as that try left it.
+#: have been taken: such a job never ends failed, expired or cancelled, it ends as that try left it. And it is completed
+#: without ever being sent where the answer is known: a lookup whose number another job has asked about.
 MOVES: Final[dict[State, frozenset[State]]] = {
     Q: frozenset(
-        {S, State.EXPIRED, State.CANCELLED, State.FAILED}
+        {S, State.COMPLETED, State.EXPIRED, State.CANCELLED, State.FAILED}
         | {State.SENT, State.DELIVERED, State.UNDELIVERED, State.UNKNOWN}
     ),
     S: frozenset({State.SENT, State.COMPLETED, State.DELIVERED, State.UNDELIVERED, Q, State.FAILED, State.UNKNOWN}),

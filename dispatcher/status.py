@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from kombu.exceptions import KombuError
 
-from dispatcher import callbacks, heartbeats
+from dispatcher import callbacks, endpoints, groups, heartbeats
 from dispatcher.accounts import Accounts
 from dispatcher.callbacks import Counted
+from dispatcher.endpoints import Endpoint
 from dispatcher.errors import StoreUnavailable
+from dispatcher.groups import EventGroup
 from dispatcher.heartbeats import WELL, Health, Worker
 from dispatcher.jobs import SCHEMA, moment
+from dispatcher.notices import NOTIFY
 from dispatcher.queues import both_queues, celery_app, depth
 from dispatcher.settings import Settings
 from dispatcher.states import State
@@ -96,6 +99,46 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
         return found + [f"{one.words}; {one.way_out}" for one in self.suspended]
 
 
+#: Failures in a row of an endpoint that are no accident.
+_OFTEN: Final = 3
+
+
+class Notified(msgspec.Struct, frozen=True, kw_only=True):
+    """Applications that are called back: who does it, and what waits."""
+
+    workers: list[WorkerStatus] = []
+    endpoints: list[Endpoint] = []
+    #: Notices that were not delivered, and are kept to be told again.
+    undelivered: int = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many notices wait."""
+        return sum(one.waiting for one in self.endpoints)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong, in words."""
+        stuck = [one.node for one in self.workers if one.health == heartbeats.Health.STUCK]
+        found = [f"{node} has free slots and takes nothing any more; restart it" for node in stuck]
+        if self.waiting and not any(one.health in WELL for one in self.workers):
+            found.append(
+                f"{self.waiting} callbacks wait and no worker tells them; start it: dispatcher worker {NOTIFY}"
+            )
+        for one in self.endpoints:
+            if one.state == endpoints.Health.PAUSED:
+                found.append(
+                    f"{one.endpoint} ({one.id}) fails and is paused, {one.waiting} callbacks wait: {one.error}"
+                )
+            elif one.state == endpoints.Health.FAILING and one.failures >= _OFTEN:
+                found.append(f"{one.endpoint} ({one.id}) fails, {one.waiting} callbacks wait: {one.error}")
+            elif one.state == endpoints.Health.GONE:
+                found.append(
+                    f"{one.endpoint} said that it is gone; should it not be: dispatcher callbacks resume {one.id}"
+                )
+        return found
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Everything at one moment, `at` on Redis' clock (this machine's where Redis does not answer)."""
 
@@ -106,6 +149,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     accounts: list[AccountStatus] = []
     #: Callbacks that were set aside, since they cannot be read.
     aside: int = 0
+    #: What applications are told.
+    notify: Notified = Notified()
+    #: Groups that share events among their consumers.
+    event_groups: list[EventGroup] = []
 
     @property
     def problems(self) -> list[str]:
@@ -118,6 +165,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
                 f"{self.aside} callbacks were set aside, since their adapter cannot read them; once it is mended: "
                 "dispatcher receiver --again"
             )
+        found += [f"{NOTIFY}: {problem}" for problem in self.notify.problems]
+        found += [f"events of group {one.name}: {one.words}" for one in self.event_groups if one.expired]
         return found + [f"{one.name}: {problem}" for one in self.accounts for problem in one.problems]
 
 
@@ -159,6 +208,12 @@ class _Look:
             published = Accounts(self._store, self._settings).published()
             served = self._served()
             told, aside = callbacks.counted(self._store)
+            notified = Notified(
+                workers=[_worker(one, now) for one in found if NOTIFY in one.accounts],
+                endpoints=endpoints.read(self._store),
+                undelivered=endpoints.undelivered_count(self._store),
+            )
+            event_groups = groups.listed(self._store)
             work = {name: self._work(name) for name in {*published, *served, *told, *self._with_jobs()}}
             calls = Calls(self._settings)
             _, suspended = self._store.run(calls.suspended([*work]))
@@ -185,7 +240,15 @@ class _Look:
             )
             for name in names
         ]
-        return Status(at=moment(now), redis=redis, broker=broker, accounts=accounts, aside=aside)
+        return Status(
+            at=moment(now),
+            redis=redis,
+            broker=broker,
+            accounts=accounts,
+            aside=aside,
+            notify=notified,
+            event_groups=event_groups,
+        )
 
     def _redis(self) -> Server:
         with self._store.errors():

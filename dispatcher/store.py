@@ -10,7 +10,8 @@ import asyncio
 import copy
 import hashlib
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from importlib import resources
@@ -21,11 +22,12 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from dispatcher import durability
+from dispatcher import durability, inmemory
 from dispatcher.budgets import NO_TEXT, Spending
 from dispatcher.durability import Way
 from dispatcher.errors import ConfigurationError, IdempotencyConflict, InvalidRequest, NotFound, StoreUnavailable
@@ -43,6 +45,7 @@ from dispatcher.limits import (
     time_class,
 )
 from dispatcher.queues import both_queues
+from dispatcher.records import pack
 from dispatcher.states import SETTLED, State, lua_tables
 from dispatcher.suspensions import OPERATION, Suspension
 from dispatcher.suspensions import read as read_suspension
@@ -72,11 +75,24 @@ _LONGEST_LOOK: Final = 3 * 3600 * 1000
 #: Times longer that a missing permission is left alone than an account: a job is tried on it.
 _PERMISSIONS: Final = 10
 
-#: Scripts that know of limits.
+#: Scripts that know of limits, and of these those that know of no jobs: what is put before a script costs each call.
 _OF_LIMITS: Final = frozenset({"deal", "learn", "limits_shown", "permit"})
+_OF_LIMITS_ONLY: Final = _OF_LIMITS - {"deal"}
+
+#: What scripts about notices begin with, which know of nothing else.
+_OF_NOTICES: Final = "notices_"
 
 #: Seconds that a request may be on its way beyond its deadline, before its permit is taken for lost with its worker.
 _LEASE_SLACK: Final = 2.0
+
+#: Scripts about groups that read the events, which know of nothing else.
+_OF_EVENTS: Final = frozenset({"events_done", "events_group", "events_groups", "events_take"})
+
+#: Scripts about verifications.
+_OF_CODES: Final = frozenset({"check", "judged", "uncode", "verify"})
+
+#: What a script is made of where that is more than the file of its name.
+_MADE_OF: Final = {"verify": ("guards", "create")}
 
 #: Scripts that claim.
 _OF_CLAIMS: Final = frozenset({"claim", "reclaim"})
@@ -90,6 +106,15 @@ _AHEAD: Final = 700
 
 #: Jobs that one call carries at most: a script holds the server up for about a millisecond then.
 MOST: Final = 500
+
+#: Jobs that one call makes at most: that holds the server up for some two milliseconds, and fills one message.
+MOST_MADE: Final = 100
+
+#: Calls that are on their way while the next one is prepared.
+_ON_THEIR_WAY: Final = 1
+
+#: What says nothing of a call but that it is to be made again.
+_AGAIN: Final = (redis.ConnectionError, redis.TimeoutError, MasterDownError, NoScriptError, ReadOnlyError)
 
 
 class Script(msgspec.Struct, frozen=True):
@@ -144,6 +169,29 @@ class Taken(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         """Leave the records out: without a key they are in clear."""
         return f"Taken({len(self.records)} jobs)"
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """One claim to be made, of a job that `token` took.
+
+    `repeat` says whether it may be repeated when its worker dies: "never", "once", "always", or by "resend".
+    """
+
+    token: str
+    id: str
+    repeat: str
+    #: The hash of the number that it texts, whom nobody texts who wants no more; empty where it texts none.
+    number: str = ""
+    #: What it uses up of budgets, which may leave no room.
+    text: Spending = NO_TEXT
+    #: Set with the claim.
+    fields: Mapping[str, bytes | str] = {}
+    #: `OptOuts.scopes` of the text: what the list may have beside the number.
+    scopes: str = ""
+
+    def __repr__(self) -> str:
+        """Leave the fields out: they may hold a code."""
+        return f"Claim({self.id})"
 
 
 class Advance(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,9 +285,23 @@ def batch_state(fields: Mapping[bytes, bytes]) -> BatchState:
 def script(name: str) -> Script:
     """Return `lua/<name>.lua` with the state tables and the shared parts before it."""
     folder = resources.files("dispatcher") / "lua"
-    more = [one for one, users in (("limits", _OF_LIMITS), ("claims", _OF_CLAIMS)) if name in users]
-    files = ("usage", "job", *more, name)
-    source = lua_tables() + "".join((folder / f"{file}.lua").read_text() for file in files)
+
+    def parts(*names: str) -> str:
+        return "".join((folder / f"{one}.lua").read_text() for one in names)
+
+    if name in _OF_LIMITS_ONLY:
+        shared, write = parts("base", "writes", "limits"), "write_sets"
+    elif name in _OF_EVENTS:
+        shared, write = parts("base", "writes", "events"), "write_sets"
+    elif name.startswith(_OF_NOTICES):
+        shared, write = parts("base", "writes", "notices"), "write_sets"
+    else:
+        users = {"limits": _OF_LIMITS, "claims": _OF_CLAIMS, "codes": _OF_CODES}
+        more = [one for one, those in users.items() if name in those]
+        shared, write = lua_tables() + parts("base", "writes", "usage", "job", *more), "write_all"
+    # A function, so that none returns without writing what it changed.
+    own = parts(*_MADE_OF.get(name, (name,)))
+    source = f"{shared}local function script()\n{own}end\nlocal said = script()\n{write}()\nreturn said\n"
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -248,7 +310,7 @@ class Calls:
 
     def __init__(self, settings: Settings) -> None:
         """Take retention, lease and mode from `settings`."""
-        self._keep = int(settings.retention * 1000)
+        self._keep = int(settings.longest_kept * 1000)
         self._keys_kept = int(settings.keep_idempotency * 1000)
         self._events_kept = int(settings.events_retention * 1000)
         self._usage_kept = int(settings.usage_retention * 1000)
@@ -272,25 +334,29 @@ class Calls:
         return Call(script("enter"), [self._mode, self._hash_key], self._refuse_stranger)
 
     def create(
-        self, provider: str, *, high: bool, batch: str, records: Sequence[Record], more: bool = False
+        self,
+        provider: str,
+        *,
+        high: bool,
+        batch: str,
+        records: Sequence[Record],
+        more: bool = False,
+        callback: str = "",
     ) -> Call[Created]:
         """Write jobs of one provider and lane, all or none; answers when, and the id of each.
 
         An id differs from its record's where the same idempotency key had made that job before, or a redrive of the
         same job; it is "" where that went on since it was read. The batch is open afterwards where `more` of it follow,
-        else closed. Raises `IdempotencyConflict`, `InvalidRequest` where the batch was cancelled, and
-        `ConfigurationError` where the jobs in this Redis are of another kind or hash key.
+        else closed; of its settling its `callback` is told. Raises `IdempotencyConflict`, `InvalidRequest` where the
+        batch was cancelled, and `ConfigurationError` where the jobs in this Redis are of another kind or hash key.
         """
-        lane, follow = "1" if high else "", "1" if more else ""
-        arguments: list[bytes | str | float] = [self._mode, self._hash_key, provider, lane, batch, follow]
-        arguments += (self._keep, self._keys_kept)
-        for one in records:
-            arguments += (
-                *(one.id, one.public, one.private, _or_empty(one.due), _or_empty(one.valid_for)),
-                *(one.number, one.idempotency, one.fingerprint, _or_empty(one.code_ttl)),
-                *(one.card, "1" if one.texts else "", one.redrives, one.redrives_state, one.tenant),
-            )
-        return Call(script("create"), arguments, lambda answer: self._read_created(answer, batch), durable=True)
+        asked = {"provider": provider, "high": high, "batch": batch, "more": more}
+        if callback:
+            asked["callback"] = callback
+        asked |= {"mode": self._mode, "hash_key": self._hash_key, "keep": self._keep, "keep_keys": self._keys_kept}
+        arguments = pack(records, asked)
+        ids = [one.id for one in records]
+        return Call(script("create"), arguments, lambda answer: self._read_created(answer, ids, batch), durable=True)
 
     def close(self, batch: str, *, cancelled: bool = False) -> Call[int | None]:
         """Say that no more jobs of `batch` follow, or that none may; answers how many it has, None for no batch."""
@@ -315,33 +381,23 @@ class Calls:
         """Give back what `token` took and did not claim; answers what that was."""
         return Call(script("release"), [token, *ids], _decoded)
 
-    def claim(
-        self,
-        token: str,
-        jobs: Sequence[tuple[str, str, Mapping[str, bytes | str]]],
-        numbers: Mapping[str, str] | None = None,
-        texts: Mapping[str, Spending] | None = None,
-        *,
-        ends_only: bool = False,
-    ) -> Call[list[str | None]]:
-        """Claim jobs that `token` took: each its id, whether it may be repeated, and fields to set with the claim.
+    def claim(self, claims: Sequence[Claim], *, ends_only: bool = False) -> Call[list[str | None]]:
+        """Claim jobs just before their requests are written; those of several messages may share a call.
 
-        It may be repeated "never", "once", "always" or by "resend"; `numbers` has by job the hash of the number that it
-        texts, whom nobody texts who wants no more, and `texts` what it uses up of budgets, which may leave no room.
-        Answers for each None where it is ours, else the state it is in, and "failed:refused" where a budget or its
-        country ended it just now. With `ends_only` nothing is claimed: it ends what must not be sent.
+        Answers for each None where it is its token's, else the state it is in, and "failed:refused" where a budget or
+        its country ended it just now. With `ends_only` nothing is claimed: it ends what must not be sent.
         """
-        rules = {name: rule for one in (texts or {}).values() for name, rule in one.counters.items()}
+        rules = {name: rule for one in claims for name, rule in one.text.counters.items()}
         positions = {name: str(position) for position, name in enumerate(rules, start=1)}
-        arguments: list[bytes | str | float] = [token, self._lease, self._keep, "1" if ends_only else "", len(rules)]
+        arguments: list[bytes | str | float] = [self._lease, self._keep, "1" if ends_only else "", len(rules)]
         for name, rule in rules.items():
             unit = f"money {rule.currency}" if rule.unit == "money" else rule.unit
             arguments += (name, rule.text, unit, rule.per, rule.cap, rule.warn)
-        for id_, repeat, fields in jobs:
-            text = (texts or {}).get(id_, NO_TEXT)
-            arguments += (id_, repeat, (numbers or {}).get(id_, ""), text.country, text.segments, text.each)
-            arguments += (" ".join(positions[name] for name in text.counters), len(fields))
-            for pair in fields.items():
+        for one in claims:
+            text = one.text
+            arguments += (one.token, one.id, one.repeat, one.number, text.country, text.segments, text.each)
+            arguments += (" ".join(positions[name] for name in text.counters), one.scopes, len(one.fields))
+            for pair in one.fields.items():
                 arguments += pair
         return Call(script("claim"), arguments, lambda answer: [_state(one) for one in answer[1:]], durable=True)
 
@@ -414,6 +470,17 @@ class Calls:
                 arguments += pair
         return Call(script("receipts"), arguments, _decoded, lasting=True)
 
+    def forget(self, jobs: Sequence[tuple[str, bytes]]) -> Call[list[str]]:
+        """Forget whom jobs are about; each comes with the public part that it has from then on.
+
+        Answers for each "forgotten", or "cancelled" where it was taken back for that, "before" where it was already,
+        "sending" where it may be on the wire and stays as it is, "gone" where it is not kept any more.
+        """
+        arguments: list[bytes | str | float] = [self._keep]
+        for pair in jobs:
+            arguments += pair
+        return Call(script("forget"), arguments, _decoded, durable=True)
+
     def follow(self, provider: str, *, sent: bool, unknown: bool, most: int) -> Call[list[list[bytes]]]:
         """Take the jobs of `provider` whose fate it is time to ask for; `records.followed` reads each.
 
@@ -429,6 +496,10 @@ class Calls:
             most,
         ]
         return Call(script("follow"), arguments, list)
+
+    def waiting(self) -> Call[tuple[list[str], list[str]]]:
+        """Tell where the clock has something to do: queues with due jobs, accounts with jobs that wait for a turn."""
+        return Call(script("waiting"), [], lambda answer: (_decoded(answer[0]), _decoded(answer[1])))
 
     def due(self, queue: str, most: int = MOST) -> Call[tuple[int, list[str]]]:
         """Let the jobs of `queue` go on whose time has come; answers how many, and those that the caller publishes.
@@ -554,19 +625,31 @@ class Calls:
         """Judge a code; answers what `check.lua` says and the verification's status."""
         return Call(script("check"), [call_name(), id_, code_hash, tries], _read_checked)
 
-    def judged(self, id_: str, status: str) -> Call[int]:
-        """Write the status that a provider gave a verification it checks itself."""
-        return Call(script("judged"), [id_, status], int)
+    def judged(
+        self, id_: str, code_hash: str, status: str, *, valid: bool, tries: int, asked: bool = False
+    ) -> Call[tuple[int, str]]:
+        """Write what a provider that checks codes itself said of one; answers as `check` does.
 
-    def _read_created(self, answer: list[Any], batch: str) -> Created:
+        `asked` says that it is asked for whoever typed the code: of all who do, one is told that it is right.
+        """
+        arguments = [id_, code_hash, status, "1" if valid else "", tries, call_name() if asked else ""]
+        return Call(script("judged"), arguments, _read_checked)
+
+    def uncode(self, id_: str) -> Call[list[str]]:
+        """Take a verification's code back; answers the id that it has by now and its status, or nothing."""
+        return Call(script("uncode"), [id_, self._keep], _decoded, durable=True)
+
+    def _read_created(self, answer: list[Any], ids: list[str], batch: str) -> Created:
         verdict, *rest = answer
         if verdict == b"CONFLICT":
             raise IdempotencyConflict(rest[1].decode(), int(rest[0]))
         if verdict == b"CANCELLED":
             raise InvalidRequest("batch_id", "was cancelled and takes no more messages; use another batch_id", batch)
         self._refuse_stranger(answer)
-        *ids, refused, out = rest[1:]
-        return Created(int(rest[0]), _decoded(ids), _decoded(refused), _decoded(out))
+        at, changed, refused, out = rest
+        for position, id_ in zip(changed[::2], changed[1::2], strict=True):
+            ids[position] = id_.decode()
+        return Created(int(at), ids, _decoded(refused), _decoded(out))
 
     def _refuse_stranger(self, answer: list[Any]) -> None:
         if answer[0] == b"MODE":
@@ -592,6 +675,10 @@ class JobStore:
         self._shown = shown
         self._fsync = fsync
         self._way: Way | None = None
+        self.redis: redis.Redis
+        if inmemory.is_memory(url):
+            self.redis = inmemory.connect(url)
+            return
         options = _connection(timeout)
         pool = redis.BlockingConnectionPool.from_url(url, retry=Retry(NoBackoff(), _REPEATS), **options)
         self.redis = redis.Redis.from_pool(pool)
@@ -608,6 +695,43 @@ class JobStore:
             return self.redis.evalsha(call.script.sha, 0, *call.arguments)
         except NoScriptError:
             return self.redis.eval(call.script.source, 0, *call.arguments)
+
+    def run_each(self, calls: Iterable[Call[T]]) -> Generator[T]:
+        """Make many calls in their order, and yield what each answers; the next one is prepared and sent meanwhile.
+
+        None waits for the disk: a durable call that `run` makes afterwards waits for them, too. Raises as `run` does;
+        then the next one may have been made as well. It holds a connection until it is read to its end or closed.
+        """
+        rest, sent = iter(calls), deque[Call[T]]()
+        with self.errors():
+            if self._fsync:
+                # Where that cannot be promised nothing is written.
+                self._durability()
+            while True:
+                connection: Any = self.redis.connection_pool.get_connection()
+                with suppress(*_AGAIN):
+                    yield from self._ahead(connection, rest, sent)
+                    return
+                # Nobody knows which of them were made: each bears it twice.
+                while sent:
+                    answer = self._answer(sent[0])
+                    yield sent.popleft().read(answer)
+
+    def _ahead(self, connection: Any, calls: Iterator[Call[T]], sent: deque[Call[T]]) -> Iterator[T]:
+        """Make calls on one connection, and give it back; `sent` are those whose answers are still to come."""
+        try:
+            for call in calls:
+                sent.append(call)
+                # To look at its health meanwhile would take one of our answers for its own.
+                connection.send_command("EVALSHA", call.script.sha, 0, *call.arguments, check_health=False)
+                if len(sent) > _ON_THEIR_WAY:
+                    yield _next(connection, sent)
+            while sent:
+                yield _next(connection, sent)
+        finally:
+            if sent:
+                connection.disconnect()
+            self.redis.connection_pool.release(connection)
 
     def _durable(self, call: Call[T]) -> Any:
         # On one connection: that is whose writes are waited for.
@@ -721,6 +845,21 @@ class _Retry(AsyncRetry):
         return await super().call_with_retry(do, failed, *options, **named)
 
 
+def _packed_by_hiredis(connection: type[Any]) -> type[Any]:
+    """Return a kind of connection that packs commands as redis-py's ordinary ones do.
+
+    Its asynchronous ones (8.1) take a microsecond for each of the thousands of arguments of a call.
+    """
+    packer = HiredisRespSerializer()
+
+    class Packed(connection):  # type: ignore[misc]  # mypy knows no base that is a value
+        def pack_command(self, *args: Any) -> list[bytes]:
+            packed: list[bytes] = packer.pack(*args)
+            return packed
+
+    return Packed
+
+
 class AsyncJobStore:
     """Makes calls from one event loop, many at a time."""
 
@@ -746,6 +885,7 @@ class AsyncJobStore:
         options = {**_connection(timeout), "redis_connect_func": connected}
         retry = _Retry()
         pool = redis.asyncio.BlockingConnectionPool.from_url(url, retry=retry, **options)
+        pool.connection_class = _packed_by_hiredis(pool.connection_class)
         retry.drop_idle = partial(pool.disconnect, inuse_connections=False)
         self.redis = redis.asyncio.Redis.from_pool(pool)
         # The pool lets newcomers pass those who wait, for seconds where many do; in this queue nobody is passed.
@@ -847,6 +987,11 @@ def unavailable(shown: str) -> Iterator[None]:
 def call_name() -> str:
     """Return a name for one call, by which a script knows it again when its answer was lost."""
     return secrets.token_urlsafe(9)
+
+
+def _next(connection: Any, sent: deque[Call[T]]) -> T:
+    answer = connection.read_response()
+    return sent.popleft().read(answer)
 
 
 def _or_empty(value: int | None) -> str | int:

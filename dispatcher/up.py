@@ -21,7 +21,8 @@ from dispatcher import processes
 from dispatcher.embedded import DataFolder, EmbeddedServer, free_port
 from dispatcher.errors import ConfigurationError, DispatcherError
 from dispatcher.heartbeats import serving
-from dispatcher.processes import RECEIVER_PORT, SANDBOX_PORT, here
+from dispatcher.notices import NOTIFY
+from dispatcher.processes import API_PORT, RECEIVER_PORT, SANDBOX_PORT, here
 from dispatcher.settings import PREFIX, Settings, load
 from dispatcher.status import workers
 from dispatcher.supervisor import Program, Supervisor
@@ -104,6 +105,7 @@ class _Plan:
 
     def __init__(self, settings: Settings, folder: DataFolder) -> None:
         """Raises `ConfigurationError` for a setting that is missing or cannot work."""
+        settings.require_server("what it starts")
         self._accounts = configured(settings)
         if not self._accounts:
             raise ConfigurationError(
@@ -112,6 +114,7 @@ class _Plan:
             )
         self._flower_port = _flower_port()
         self._receiver_port = free_port(RECEIVER_PORT)
+        self._api_port = free_port(API_PORT)
         #: What other commands need to know, as settings.
         self.told: dict[str, Any] = {"sandbox": "1"} if settings.sandbox else {}
         foundations: list[Program] = []
@@ -130,6 +133,7 @@ class _Plan:
             *foundations,
             *self._workers(),
             *self._receiver(),
+            *self._api(),
             self._program("flower", processes.FLOWER),
         ]
 
@@ -138,6 +142,8 @@ class _Plan:
         why = self._unserved()
         if not why and self._receives and not _listens(self._receiver_port):
             why = "the receiver does not answer"
+        if not why and self._settings.api and not _listens(self._api_port):
+            why = "the HTTP API does not answer"
         return why or ("" if _listens(self._flower_port) else "Flower does not answer")
 
     def _unserved(self) -> str:
@@ -145,7 +151,7 @@ class _Plan:
             now, found = workers(self._settings)
         except DispatcherError as error:
             return str(error)
-        left = [account for account in self._accounts if not serving(found, account, now)]
+        left = [account for account in [*self._accounts, NOTIFY] if not serving(found, account, now)]
         return f"no worker of {', '.join(left)} is alive" if left else ""
 
     def greeting(self) -> Iterator[str]:
@@ -158,6 +164,8 @@ class _Plan:
             yield f"  receiver http://127.0.0.1:{self._receiver_port} (its URLs: dispatcher receiver --urls)"
         else:
             yield "  receiver none, since DISPATCHER_HASH_KEY is not set: receipts and replies reach nobody"
+        if self._settings.api:
+            yield f"  HTTP API http://127.0.0.1:{self._api_port} (its tokens: dispatcher api tokens create)"
         if self._settings.sandbox:
             yield f"  sandbox  {self._settings.sandbox_url}"
         yield "  other commands find it from this folder: dispatcher status, dispatcher send ..."
@@ -197,12 +205,15 @@ class _Plan:
             return []
         return [self._program("receiver", f"{processes.RECEIVER} --port {self._receiver_port}")]
 
+    def _api(self) -> list[Program]:
+        return [self._program("api", f"{processes.API} --port {self._api_port}")] if self._settings.api else []
+
     def _workers(self) -> list[Program]:
         programs = [
             msgspec.structs.replace(
                 self._program(account, processes.worker(account)), patience=self._settings.deadline + _TO_STOP
             )
-            for account in self._accounts
+            for account in [*self._accounts, NOTIFY]
         ]
         # All at once; and Flower after them, which complains of workers that do not answer yet.
         return [*programs[:-1], msgspec.structs.replace(programs[-1], ready=self._await_workers)]

@@ -1,6 +1,7 @@
 """A shop that runs on Celery already: its app, its broker, its queues and its log stay its own.
 
-`celery -A celery_app worker` is the shop's worker, as before; `python -m celery_app` follows what became of its texts.
+`celery -A celery_app worker` is the shop's worker, as before; its task `billing.on_message` is told what became of each
+text, and `python -m celery_app` follows all of them.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from celery import Celery
 
@@ -15,6 +17,9 @@ from dispatcher import Dispatcher, StoreUnavailable
 
 #: Stands for the shop's database: the phone of each order.
 PHONES = {17: "+447700900017", 18: "+447700900018"}
+
+#: Likewise: the state of each order's text, and the `seq` of the event that told it.
+STATES: dict[str, tuple[str, int]] = {}
 
 
 @cache
@@ -41,8 +46,21 @@ def text_shipped(order: int) -> str:
         reference=f"order-{order}",
         idempotency_key=f"order-{order}-shipped",
         valid_for=86400,
+        callback_task="billing.on_message",
     )
     return job.id
+
+
+@app.task(name="billing.on_message")
+def on_message(id: str, state: str, event: dict[str, Any]) -> str:  # noqa: A002 - as it is called
+    """Be told what became of a text: the job's `id`, its `state`, and the event, with the number masked.
+
+    It may be told twice, as with any task: a database takes what it has already for what it is, by `seq`.
+    """
+    job = event["data"]
+    if event["type"].startswith("job.") and job["seq"] > STATES.get(job["reference"], ("", 0))[1]:
+        STATES[job["reference"]] = state, job["seq"]
+    return f"{job.get('reference', id)} is {state}"
 
 
 def follow(kept: Path) -> None:

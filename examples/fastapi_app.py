@@ -1,16 +1,34 @@
-"""Sign-in by a code sent to a phone: `POST /codes` texts one, `POST /codes/ID/check` judges what the person typed."""
+"""Sign-in by a code sent to a phone: `POST /codes` texts one, `../resend` another, `../check` judges what was typed.
+
+`POST /hooks/dispatcher` is told what becomes of the texts, where `DISPATCHER_CALLBACK_URL` leads here.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Annotated
 
-from fastapi import Body, FastAPI, Request
+from fastapi import Body, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
+from standardwebhooks import Webhook, WebhookVerificationError
 
-from dispatcher import Dispatcher, InvalidRequest, NotFound, StoreUnavailable, WaitTimeout
+from dispatcher import (
+    Dispatcher,
+    IllegalMove,
+    InvalidRequest,
+    KeyLimited,
+    NotFound,
+    StoreUnavailable,
+    VerificationRefused,
+    WaitTimeout,
+)
+from dispatcher.jobs import new_id
+
+log = logging.getLogger(__name__)
 
 
 @cache
@@ -42,11 +60,64 @@ def come_back(_request: Request, _error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "not now; try again in a moment"}, 503, {"Retry-After": "5"})
 
 
+#: Stands for a table: the state of each text, and the `seq` of the event that told it.
+STATES: dict[str, tuple[str, int]] = {}
+
+
+@app.post("/hooks/dispatcher", status_code=204)
+async def told(request: Request) -> None:
+    """Take in what became of a text; it may be told twice, and then changes nothing.
+
+    Signed is the body as it came, so that it is verified before anything is read. Several secrets: the first is ours.
+    """
+    secret = os.environ["DISPATCHER_CALLBACK_SECRET"].split(",")[0]
+    try:
+        event = Webhook(secret).verify(await request.body(), dict(request.headers))
+    except WebhookVerificationError:
+        raise HTTPException(401, "not signed with our secret") from None
+    if event["type"].startswith("job."):
+        job = event["data"]
+        if job["seq"] > STATES.get(job["id"], ("", 0))[1]:
+            STATES[job["id"]] = job["state"], job["seq"]
+
+
+@app.exception_handler(KeyLimited)
+def slow_down(_: Request, error: KeyLimited) -> JSONResponse:
+    """Tell a visitor that they ask too often: it is about themselves, and about no number."""
+    return JSONResponse({"detail": "too many codes; try again later"}, 429, {"Retry-After": str(error.retry_after)})
+
+
+def visitor(request: Request) -> dict[str, str]:
+    """Return what a visitor's codes are counted by. Behind a proxy, let uvicorn read its header: --proxy-headers."""
+    return {"ip": request.client.host} if request.client else {}
+
+
 # Plain `def`: Dispatcher is synchronous and safe to share between the threads that FastAPI runs these in.
 @app.post("/codes", status_code=202)
-def send_code(to: Annotated[str, Body(embed=True)]) -> dict[str, str]:
-    """Text a code; the answer's `id` is for checking it."""
-    return {"id": dispatcher().verify(to, template="Your code for the shop is [CODE]", provider="textgoto").id}
+def send_code(request: Request, to: Annotated[str, Body(embed=True)]) -> dict[str, str]:
+    """Text a code; the answer's `id` is for checking it. It looks the same where a guard refused the number."""
+    try:
+        job = dispatcher().verify(
+            to, template="Your code for the shop is [CODE]", provider="textgoto", guard_keys=visitor(request)
+        )
+    except KeyLimited:
+        raise
+    except VerificationRefused as refused:
+        log.warning("no code was sent: %s", refused.code)
+        return {"id": new_id()}
+    return {"id": job.id}
+
+
+@app.post("/codes/{id_}/resend", status_code=202)
+def send_another(request: Request, id_: str) -> dict[str, str]:
+    """Text another code; the one before is dead, and `id` stays. Too soon, or over: the answer is the same."""
+    try:
+        dispatcher().resend(id_, guard_keys=visitor(request))
+    except KeyLimited:
+        raise
+    except (VerificationRefused, IllegalMove, NotFound) as refused:
+        log.warning("no other code was sent: %s", type(refused).__name__)
+    return {"id": id_}
 
 
 @app.post("/codes/{id_}/check")

@@ -138,6 +138,8 @@ class Order(NamedTuple):
     more: bool = False
     due: int | None = None
     valid: int | None = None
+    #: When the quiet hours end that it waits for.
+    held: int | None = None
     #: It may go to several accounts; after so many ms also where it was taken, None for never.
     routed: bool = False
     patience: int | None = None
@@ -284,9 +286,9 @@ class Model:
         for one in fresh:
             begins = max(order.due or 0, self.now)
             job = Job(one.id, order.queue, order.batch, order.number, created=self.now, came=self.now)
-            job.published, job.due = self.now, begins
-            job.out = begins == self.now and self.room(order.queue, most) > 0
-            job.lined = begins == self.now and not job.out
+            job.published, job.due = self.now, max(begins, order.held or 0)
+            job.out = job.due == self.now and self.room(order.queue, most) > 0
+            job.lined = job.due == self.now and not job.out
             job.useless = None if order.valid is None else begins + order.valid
             if order.routed:
                 job.route, job.patience = ROUTE, order.patience
@@ -301,8 +303,11 @@ class Model:
         if changed:
             self.look_after(order.batch)
         for one in mine:
-            if order.number in self.leave_alone and self.jobs[one.id].state == "queued":
-                self.move(self.jobs[one.id], "failed")
+            job = self.jobs[one.id]
+            if order.number in self.leave_alone and job.state == "queued":
+                self.move(job, "failed")
+            elif one in fresh and order.held and job.useless is not None and job.useless <= order.held:
+                self.move(job, "expired")
         return ids
 
     def known(self, asked: Sequence[Ask]) -> list[str]:
@@ -483,13 +488,19 @@ class Model:
         job = self.jobs.get(id_)
         return job.state if job and job.state == "queued" and self.move(job, "cancelled") else ""
 
-    def park(self, id_: str, delay: int, *, lined: bool, goal: str = "") -> str:
-        """Let a queued job wait, in its line or for a time, or at another account; no attempt is spent."""
+    def park(self, id_: str, delay: int, *, lined: bool, goal: str = "", quiet: bool = False) -> str:
+        """Let a queued job wait, in its line or for a time, or at another account; no attempt is spent.
+
+        One that is useless before the quiet hours end expires.
+        """
         job = self.jobs.get(id_)
         if job is None or job.state != "queued":
             return ""
         if goal and goal != job.following:
             return "queued"
+        if quiet and job.useless is not None and job.useless <= self.now + delay:
+            self.move(job, "expired")
+            return job.state
         if goal:
             self.go_on(job)
         job.out, job.lined, job.due, job.taken, job.taker, job.held = False, lined, self.now + delay, 0, "", 0
@@ -535,7 +546,9 @@ class Model:
         if to == "failed" and not job.left:
             job.doubtful = False
         self.hand_over(job, account)
-        return self.move(job, to)
+        # Its batch is not told to have settled meanwhile.
+        watched = (job.patience or 0) if to == "sent" and news.reference and job.following else 0
+        return self.move(job, to, watched)
 
     def of_before(self, job: Job, to: str | None, account: str) -> str | None:
         """Return what news still mean of an account that a job has left: that it was taken, or is there."""
@@ -550,8 +563,6 @@ class Model:
         if job is not None:
             moved = self.hear(job, news)
             if moved and news.state == "sent" and news.reference:
-                if job.following:
-                    self.watch(job, job.patience or 0)
                 self.expect(job, news.reference, news.provider)
             return "moved" if moved else "late"
         if not news.reference:

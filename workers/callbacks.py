@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from dispatcher.callbacks import TRIES, CallbackCalls, Kept
 from dispatcher.errors import ConfigurationError, StoreUnavailable
 from dispatcher.optouts import OptOuts, Text
 from dispatcher.store import Call, Caller, Calls, Word
+from workers import consent
 from workers.adapters import receipt_key
+from workers.consent import Answers
 from workers.execute import summary
 from workers.inquiries import word
+from workers.insist import insist
 from workers.providers.base import Adapter, Callback, Inbound, OptOut, Receipt, Told
 
 if TYPE_CHECKING:
@@ -38,14 +41,21 @@ _COUNTED: Final = {"moved": "applied", "late": "late", "early": "early"}
 class Reader:
     """Reads the callbacks of the accounts that a worker serves."""
 
-    def __init__(self, settings: Settings, adapters: Mapping[str, Adapter], store: Caller) -> None:
-        """Read for the accounts in `adapters`."""
+    def __init__(
+        self,
+        settings: Settings,
+        adapters: Mapping[str, Adapter],
+        store: Caller,
+        publish: Callable[[str, list[str]], Awaitable[None]],
+    ) -> None:
+        """Read for the accounts in `adapters`; `publish(queue, ids)` tells the workers of a queue, and never raises."""
         self._settings = settings
         self._adapters = adapters
         self._store = store
         self._calls = Calls(settings)
         self._callbacks = CallbackCalls(settings)
         self._optouts = OptOuts(settings)
+        self._answers = Answers(settings, store, publish)
         self._sealer = settings.sealer()
 
     async def read(self, ids: Sequence[str]) -> str:
@@ -87,10 +97,13 @@ class Reader:
         counts: Counter[str] = Counter() if told else Counter(unread=1)
         words = [self._word(adapter, receipt) for receipt in told if isinstance(receipt, Receipt)]
         ends = await self._store.run(self._calls.receipts(words)) if words else []
+        receipts = ((adapter, piece.number, piece.news.failure) for piece in told if isinstance(piece, Receipt))
+        for call in consent.refusals(self._optouts, receipts):
+            await self._store.run(call)
         counts.update(_COUNTED[end] for end in ends)
         for piece in told:
             if isinstance(piece, Inbound):
-                counts.update(await self._inbound(one, piece))
+                counts.update(await self._inbound(one, adapter, piece))
             elif isinstance(piece, OptOut):
                 counts.update(await self._opted(one, piece, callback))
         return counts, [asked.key for asked, end in zip(words, ends, strict=True) if end == "early"]
@@ -103,7 +116,7 @@ class Reader:
         detail = said.detail or f"receipt: {told.news.state or 'nothing decisive'}"
         return msgspec.structs.replace(said, detail=detail, part=told.part, parts=told.parts)
 
-    async def _inbound(self, one: Kept, told: Inbound) -> list[str]:
+    async def _inbound(self, one: Kept, adapter: Adapter, told: Inbound) -> list[str]:
         text = Text(
             provider=one.account,
             sender=told.sender,
@@ -113,14 +126,16 @@ class Reader:
             received=one.at,
             verdict=self._optouts.verdict(told.text),
         )
-        fresh, changed = await self._store.run(self._optouts.said(text, told.ref))
-        return ["inbound" if fresh else "duplicates", *(["optouts"] if changed else [])]
+        said = await self._store.run(self._optouts.said(text, told.ref, one.id))
+        if said.owed:
+            await self._answers.send(adapter, told, text, one.id)
+        return ["inbound" if said.fresh else "duplicates", *(["optouts"] if said.changed else [])]
 
     async def _opted(self, one: Kept, told: OptOut, callback: Callback) -> list[str]:
         whole = f"{callback.query}\n{callback.body.decode('latin-1')}"
         call = self._optouts.told(told.number, one.account, one.at, whole, out=told.out)
-        fresh, changed = await self._store.run(call)
-        return ["optouts"] if changed else ["late" if fresh else "duplicates"]
+        said = await self._store.run(call)
+        return ["optouts"] if said.changed else ["late" if said.fresh else "duplicates"]
 
     async def _failed(self, one: Kept) -> list[str]:
         aside = await self._persist(self._callbacks.failed(one.id, blamed=True))
@@ -134,15 +149,7 @@ class Reader:
 
     async def _persist(self, call: Call[T]) -> T:
         """Make a call that says what has happened, for as long as a worker's word is waited for."""
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(StoreUnavailable),
-            stop=stop_after_delay(self._settings.lease),
-            wait=wait_random_exponential(0.1, max=2),
-            reraise=True,
-        ):
-            with attempt:
-                answer = await self._store.run(call)
-        return answer
+        return await insist(partial(self._store.run, call), self._settings.lease)
 
 
 def encode(callback: Callback) -> bytes:

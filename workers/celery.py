@@ -6,6 +6,7 @@ Everything that matters is in its configuration and in the signals below, so tha
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -28,12 +29,15 @@ from tornado.options import options as flower
 
 from dispatcher.errors import ConfigurationError, DispatcherError
 from dispatcher.jobs import Lane
+from dispatcher.notices import NOTIFY
 from dispatcher.queues import (
     BEAT,
     EXECUTE,
     RECEIVE,
+    TELL,
     beat_queue,
     celery_app,
+    declared,
     is_beat,
     is_high,
     is_receipts,
@@ -51,6 +55,9 @@ log = logging.getLogger("dispatcher.worker")
 
 #: Jobs or chunks that one worker process works on at once, unless an account says its own `CONCURRENCY`.
 _CONCURRENCY = 64
+
+#: Endpoints that one worker process tells at once: one that hangs takes its place until it is paused.
+_ENDPOINTS = 128
 
 
 #: What Flower does unless told otherwise. Left alone it listens everywhere, hides the words that tasks end with, and
@@ -70,7 +77,9 @@ def _refuse(error: DispatcherError) -> NoReturn:
 
 try:
     settings = load()
+    settings.require_server("a worker")
     app = celery_app(settings, configured(settings))
+    app.conf.task_queues.append(declared(NOTIFY))
     points = failpoints.read(os.environ.get(failpoints.VARIABLE, ""), sandbox=settings.sandbox)
 except ConfigurationError as error:
     _refuse(error)
@@ -89,8 +98,20 @@ def runtime() -> Runtime:
     """Return this process' runtime, made at its first use."""
     pid = os.getpid()
     if pid not in _runtimes:
-        _runtimes[pid] = Runtime(app, settings, _served(app.amqp.queues.consume_from), points)
+        queues = app.amqp.queues.consume_from
+        _runtimes[pid] = Runtime(app, settings, _served(queues), points, notifies=NOTIFY in queues)
+        _collect_less_often()
     return _runtimes[pid]
+
+
+def _collect_less_often() -> None:
+    """Look for garbage in cycles a thirtieth as often, and never among what is there from the start.
+
+    Left alone, the collector takes a quarter of a busy worker's time: some thousand requests on their way are some
+    hundred thousand objects that it walks through again and again, and there are hardly any cycles among them.
+    """
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
 
 
 class Received(Request):
@@ -122,6 +143,14 @@ def receive(ids: Any = None, *_later: Any, **_named: Any) -> str:
     known = _known(ids)
     here = runtime()
     return here.run(here.reader.read(known)) if known else _UNREAD
+
+
+@app.task(name=TELL, Request=Received)
+def notify(ids: Any = None, *_later: Any, **_named: Any) -> str:
+    """Tell consumers what is due, by the ids of their endpoints; the result is a short word for Flower."""
+    known = _known(ids)
+    here = runtime()
+    return here.run(here.notify(known)) if known else _UNREAD
 
 
 def _known(ids: Any) -> list[str]:
@@ -174,9 +203,11 @@ def _is_loopback(address: str) -> bool:
 @celeryd_init.connect(sender=None, weak=False)
 def check_credentials(instance: Any = None, conf: Any = None, options: dict[str, Any] | None = None, **_: Any) -> None:
     """Refuse to start without the credentials of what is to be served, naming the setting; else take a name."""
-    asked = (options or {}).get("queues") or ()
-    names = _served(asked.split(",") if isinstance(asked, str) else asked) or configured(settings)
-    if not names:
+    told = (options or {}).get("queues") or ()
+    asked = [one.strip() for one in (told.split(",") if isinstance(told, str) else told)]
+    # Telling consumers needs no account.
+    names, notifies = _served(asked) if asked else configured(settings), not asked or NOTIFY in asked
+    if not (names or NOTIFY in asked):
         _refuse(
             ConfigurationError(
                 "no account is configured; set DISPATCHER_PROVIDERS__<NAME>__..., e.g. ...__TEXTGOTO__UID"
@@ -187,11 +218,13 @@ def check_credentials(instance: Any = None, conf: Any = None, options: dict[str,
     except ConfigurationError as error:
         _refuse(error)
     slots = [int(one.settings["concurrency"]) for one in wanted.values() if "concurrency" in one.settings]
-    conf.worker_concurrency = max(slots, default=_CONCURRENCY)
+    if not names or not slots:
+        slots.append(_CONCURRENCY)
+    conf.worker_concurrency = max(*slots, _ENDPOINTS) if notifies else max(slots)
     name, _at, host = instance.hostname.partition("@")
     if name == "celery":
         # Celery's own default is one name for all workers of a machine.
-        instance.hostname = node_name(names, os.getpid(), host)
+        instance.hostname = node_name([*names, *([NOTIFY] if NOTIFY in asked else [])], os.getpid(), host)
 
 
 @worker_init.connect(weak=False)
@@ -239,7 +272,7 @@ def begin(sender: Any = None, **_: Any) -> None:
         here.announce()
         slots = sender.pool.num_processes
         here.start(sender.hostname, slots)
-        log.info("serving %s with %d slots", ", ".join(here.accounts), slots)
+        log.info("serving %s with %d slots", ", ".join(here.serves), slots)
     except DispatcherError as error:
         _refuse(error)
     except Exception as error:
@@ -266,4 +299,5 @@ def end(**_: Any) -> None:
 
 def _served(queues: Any) -> list[str]:
     """Return the accounts whose queues these are, each once."""
-    return list(dict.fromkeys(provider_of(queue.strip()) for queue in queues if not is_beat(queue)))
+    of_accounts = (queue.strip() for queue in queues if not is_beat(queue) and queue.strip() != NOTIFY)
+    return list(dict.fromkeys(provider_of(queue) for queue in of_accounts))

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dispatcher.callbacks import CallbackCalls
+from dispatcher.endpoints import NoticeCalls
 from dispatcher.errors import StoreUnavailable
-from dispatcher.queues import both_queues, receipts_queue
+from dispatcher.queues import both_queues, provider_of, receipts_queue
 from dispatcher.store import MOST, AsyncJobStore, Call, Calls, unavailable
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Clock:
         self._look = look
         self._calls = Calls(settings)
         self._callbacks = CallbackCalls(settings)
+        self._notices = NoticeCalls(settings)
 
     async def run(self) -> None:
         """Tick until cancelled, whatever happens to Redis or the broker meanwhile."""
@@ -81,9 +83,11 @@ class Clock:
                 await self._look()
             except msgspec.MsgspecError as error:
                 log.error("what is suspended cannot be read: %s", error.__class__.__name__)  # noqa: TRY400 - a traceback could show values
-        for account in await self._accounts():
-            for queue in both_queues(account):
-                released += await self._release(queue)
+        due, lined = await self._store.run(self._calls.waiting())
+        for queue in due:
+            released += await self._release(queue)
+        # What was due may wait for its turn now.
+        for account in dict.fromkeys([*map(provider_of, due), *lined]):
             released += await self._deal(account)
         return released
 
@@ -95,8 +99,12 @@ class Clock:
         return released
 
     async def _deal(self, account: str) -> int:
-        dealt = await self._store.run(self._calls.deal(account))
-        return sum([await self._told(queue, ids) for queue, ids in dealt.items()])
+        released, most = 0, MOST
+        while most >= MOST:
+            dealt = await self._store.run(self._calls.deal(account))
+            released += sum([await self._told(queue, ids) for queue, ids in dealt.items()])
+            most = max(map(len, dealt.values()))
+        return released
 
     async def _told(self, queue: str, ids: list[str]) -> int:
         if ids:
@@ -105,6 +113,9 @@ class Clock:
 
     async def sweep(self) -> None:
         """End dead workers' leases, expire what was not sent in time, publish lost messages again."""
+        # Nothing is trimmed that was not moved on to who is told of it.
+        while (await self._store.run(self._notices.gather(publishes=False))).moved:
+            pass
         while any(done := await self._store.run(self._calls.sweep())):
             log.info("ended %d leases, expired %d jobs", *done)
             if max(done) < MOST:

@@ -35,7 +35,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from dispatcher import phone, records
+from dispatcher import lookups, phone, records
 from dispatcher.errors import ConfigurationError, InvalidNumber
 from dispatcher.jobs import CARD_FIELDS, CODE, Lookup, Send, Verify, Work
 from dispatcher.jobs import Operation as OperationRequest
@@ -515,6 +515,8 @@ def _judge(subject: Subject, group: Group, answer: Response) -> None:
     for outcome in outcomes.values():
         assert isinstance(outcome, _expected(operation)), f"{operation} ended as {type(outcome).__name__}"
         _storable(outcome)
+        if operation == "lookup" and isinstance(outcome, Found):
+            _normal(adapter, outcome.result, group.jobs[0].to)
         if not _readable(answer):
             _doubted_or_refused(subject, operation, answer, outcome)
         if isinstance(outcome, Accepted) and operation == "verify":
@@ -569,6 +571,34 @@ def bears_its_own_answers_spoilt(subject: Subject) -> None:
     check()
 
 
+def reads_a_lookup_in_the_one_shape(subject: Subject) -> None:
+    """What a number is, is told alike by all: of each good answer, and of one that says nothing at all."""
+    if "lookup" not in subject.adapter.operations:
+        return
+    adapter = subject.made()
+    (job,) = (group := _only(adapter.build([subject.work("lookup")]))).jobs
+    found = [adapter.parse(sample, group)[job.id] for sample in subject.samples()]
+    answers_ = [one.result for one in found if isinstance(one, Found)]
+    assert answers_ or not subject.samples(), "no sample is the answer to a lookup"
+    for raw in ({}, *answers_):
+        _normal(adapter, raw, job.to)
+
+
+def _normal(adapter: Adapter, raw: dict[str, Any], number: str) -> None:
+    """Check what an adapter says that a lookup found."""
+    made = lookups.result(number, adapter.number_facts(raw, number), raw, adapter.account, _CREATED)
+    told = msgspec.convert(msgspec.to_builtins(made), lookups.Result)
+    assert told == made
+    assert (told.number, told.raw, told.cached) == (number, raw, False)
+    assert told.line_type in lookups.LINE_TYPES
+    for country in (told.country, told.original_network.country, told.current_network.country):
+        assert country in {lookups.UNKNOWN, phone.WORLD} or phone.is_country(country)
+    for network in (told.original_network, told.current_network):
+        assert network.name, "a network that nobody named is unknown"
+        assert all(one == lookups.UNKNOWN or one.isdecimal() for one in (network.mcc, network.mnc))
+    assert {told.ported, told.roaming, told.reachable} <= {True, False, lookups.UNKNOWN}
+
+
 def takes_no_stranger_for_success(subject: Subject) -> None:
     """What something on the way answered is no word of the provider's."""
     pages = [b"", b"<html>Moved</html>", b'{"message":"Forbidden"}', b"OK", b"null"]
@@ -583,10 +613,11 @@ def takes_no_stranger_for_success(subject: Subject) -> None:
 def takes_a_broken_answer_for_doubt_and_not_for_failure(subject: Subject) -> None:
     """A gateway's error may come after the message was taken: what is not to be repeated is in doubt then.
 
-    But for the codes that the vendor's own document calls not processed.
+    So is what may be repeated once, since it may have been paid. But for the codes that the vendor's own document calls
+    not processed.
     """
     for operation, declared in subject.adapter.operations.items():
-        if declared.repeat != "never":
+        if declared.repeat == "always":
             continue
         group = _only(subject.made().build([subject.work(operation)]))
         for status, body in [(500, b""), (502, b"<html>"), (503, b""), (504, b""), (200, b"<html>"), (200, b'{"out')]:
@@ -820,6 +851,7 @@ CHECKS: Final[list[Callable[[Subject], None]]] = [
     never_raises_for_what_comes_back,
     bears_its_own_answers_spoilt,
     takes_an_answer_that_broke_off_for_doubt,
+    reads_a_lookup_in_the_one_shape,
     takes_no_stranger_for_success,
     takes_a_broken_answer_for_doubt_and_not_for_failure,
     obeys_too_many_requests,

@@ -13,29 +13,34 @@ import logging
 import random
 import secrets
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from functools import partial
-from typing import Final, Protocol, TypeVar
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import lru_cache, partial
+from itertools import chain, islice
+from typing import Final, Protocol, Self, TypeVar
 
 import msgspec
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from dispatcher import budgets, phone, records
-from dispatcher.budgets import Spending
+from dispatcher import budgets, phone, records, verifications
+from dispatcher.budgets import NO_TEXT, Spending
 from dispatcher.errors import ConfigurationError, InvalidRequest, StoreUnavailable
-from dispatcher.jobs import Lane, Work
+from dispatcher.jobs import Category, Lane, Work
+from dispatcher.memory import from_memory
+from dispatcher.optouts import OptOuts
 from dispatcher.outcomes import Accepted, Checked, Failure, FailureKind, Found, Outcome
 from dispatcher.privacy import one_line
-from dispatcher.queues import is_high, queue_name
+from dispatcher.queues import is_high, provider_of, queue_name
 from dispatcher.settings import Settings
 from dispatcher.states import State
-from dispatcher.store import Advance, Call, Caller, Calls, Taken, call_name
-from workers import loops, policy
+from dispatcher.store import Advance, Call, Caller, Calls, Claim, Taken, call_name
+from workers import consent, loops, policy
 from workers.adapters import receipt_key
+from workers.gathered import Gathered
+from workers.insist import insist
 from workers.lanes import Places, Turns
 from workers.limits import Later, Limiter, Permit
+from workers.memory import Memory
 from workers.providers.base import Adapter, Group, Plan, Request, Response
 from workers.suspensions import Suspensions, spendable
 
@@ -48,6 +53,10 @@ _ELSEWHERE: Final = 60.0
 
 #: Seconds that it is remembered what had no room, and that it is asked for before a permit is.
 _FULL_FOR: Final = 60.0
+
+#: Jobs that one call is about at most, where those of several messages or requests travel together: Redis does nothing
+#: else for the few milliseconds that it takes.
+_TOGETHER: Final = 100
 
 #: What a claim answers of a job that a budget or its country had no room for.
 _REFUSED: Final = "failed:refused"
@@ -82,14 +91,27 @@ class Hand(msgspec.Struct, frozen=True):
     back: list[Work] = []
 
 
-class Slot(msgspec.Struct):
-    """A permit in use: until when it is good, by our clock, and what came of it."""
+class Slot:
+    """A permit in use: until when it is good, by our clock, and what came of it.
 
-    permit: Permit
-    until: float
-    #: By job; empty where nothing was sent.
-    outcomes: Mapping[str, Outcome] = {}
-    seconds: float = 0.0
+    Used with `with`, it tells the limiter in the end, whatever happens meanwhile.
+    """
+
+    __slots__ = ("_account", "_limiter", "_permit", "outcomes", "seconds", "until")
+
+    def __init__(self, limiter: Limiter, account: str, permit: Permit, until: float) -> None:
+        """Use `permit` until then."""
+        self._limiter, self._account, self._permit = limiter, account, permit
+        self.until = until
+        #: By job; empty where nothing was sent.
+        self.outcomes: Mapping[str, Outcome] = {}
+        self.seconds = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._limiter.learn(self._account, self._permit, self.outcomes, self.seconds)
 
 
 class Execution:
@@ -121,9 +143,17 @@ class Execution:
         self._sleep = sleep
         self._clock = clock
         self._calls = Calls(settings)
+        #: By whether it is the high lane, which waits for no call of the other's.
+        self._takes = {high: Gathered(self._take_together, _TOGETHER) for high in (False, True)}
+        self._claims = {high: Gathered(self._claim_together, _TOGETHER) for high in (False, True)}
+        self._ends = {high: Gathered(self._end_together, _TOGETHER) for high in (False, True)}
         self._sealer = settings.sealer()
+        self._optouts = OptOuts(settings)
+        #: Who a text is from that names nobody, by account.
+        self._senders = {name: one.settings.get("sender", "") for name, one in adapters.items()}
         self.suspensions = Suspensions(settings, adapters, store, sleep=sleep, clock=clock)
-        #: Requests on the wire, and jobs in our hands: no more than are soon sent, so that none is held for long.
+        self._memory = Memory(settings, adapters, store)
+        #: Requests on the wire, and those in our hands: no more than are soon sent, so that none is held for long.
         self.turns = Turns(settings.connections, {name: one.at_once for name, one in adapters.items()})
         self._room = Places(2 * settings.connections, max(1, settings.connections // 4))
         self._alone = asyncio.Lock()
@@ -131,8 +161,10 @@ class Execution:
         #: Milliseconds that our clock is behind Redis'.
         self._behind = 0.0
         self._rules = settings.rules
+        self._quiet = settings.quiet
         #: What a segment costs, by account, as a claim has it.
         self._prices = {name: f"{told[0]} {told[1]}" for name in adapters if (told := _price(settings, name))}
+        self._spending = lru_cache(maxsize=1024)(self._spends)
         #: Counters and countries that lately had no room, and until when that is remembered.
         self._full: dict[str, float] = {}
 
@@ -142,15 +174,20 @@ class Execution:
 
     async def execute(self, ids: Sequence[str], queue: str) -> str:
         """Execute the jobs of one message from `queue`; return a short word for whoever watches, such as "sent"."""
-        async with self._held(ids), self._room.take(len(ids), high=is_high(queue)):
+        async with self._held(ids), self._room.take(self._requests(len(ids), queue), high=is_high(queue)):
             # Let go while Redis is away, its message would be found lost a minute after it is back.
             return await self._insist(partial(self._executed, ids, queue))
+
+    def _requests(self, jobs: int, queue: str) -> int:
+        """Return how many requests so many jobs of a queue make at best."""
+        adapter = self._adapters.get(provider_of(queue))
+        return jobs if adapter is None else -(-jobs // adapter.limited.together)
 
     async def _executed(self, ids: Sequence[str], queue: str) -> str:
         if self._stopping:
             await self._publish(queue, list(ids))
             return summary([State.QUEUED] * len(ids))
-        words, suspects = await self._taken(ids)
+        words, suspects = await self._taken(ids, high=is_high(queue))
         return summary(words + await self._suspects(suspects))
 
     async def ask(self, job: Work) -> Outcome | None:
@@ -163,18 +200,17 @@ class Execution:
             slot = await self._permit(group)
             if isinstance(slot, Later):
                 return None
-            with self._used(job.provider, slot):
+            with slot:
                 outcome = (await self._sent(group, slot))[job.id]
         self.suspensions.learn(job, outcome)
         await self.suspensions.save()
         await self._balance(job, outcome)
         return outcome
 
-    async def _taken(self, ids: Sequence[str]) -> tuple[list[str], list[str]]:
+    async def _taken(self, ids: Sequence[str], *, high: bool) -> tuple[list[str], list[str]]:
         """Take jobs and bring them to an end; answer a word for each, and the suspects that were left."""
-        token = call_name()
+        token, taken = await self._takes[high].ask(ids)
         async with self._given_back(token, ids):
-            taken = await self._store.run(self._calls.take(token, ids))
             hand, words = await self._open(token, taken)
             return words + await self._execute(hand, self._plan(hand.jobs)), taken.suspects
 
@@ -220,12 +256,14 @@ class Execution:
 
     async def _road(self, hand: Hand, group: Group) -> list[str]:
         """End what no budget or country has room for, before it takes a permit from others; make the request."""
+        if not self._full:
+            return await self._request(hand, group)
         texts = self._texts(group)
         now = self._clock()
         if not any(self._full.get(name, now) > now for one in texts.values() for name in (one.country, *one.counters)):
             return await self._request(hand, group)
-        asked = [(job.id, "never", dict[str, bytes | str]()) for job in group.jobs]
-        states = await self._store.run(self._calls.claim(hand.token, asked, {}, texts, ends_only=True))
+        asked = [Claim(hand.token, job.id, "never", text=texts.get(job.id, NO_TEXT)) for job in group.jobs]
+        states = await self._store.run(self._calls.claim(asked, ends_only=True))
         left = [job for job, state in zip(group.jobs, states, strict=True) if state == State.QUEUED]
         words = [state for state in states if state not in {None, State.QUEUED}]
         self._remember(texts, group.jobs, states)
@@ -234,20 +272,26 @@ class Execution:
         return words
 
     async def _request(self, hand: Hand, group: Group) -> list[str]:
-        """Take one request along the road: baseline, permit, claim, send, outcomes."""
+        """Take one request along the road: memory, baseline, permit, claim, send, outcomes."""
         account, high = group.jobs[0].provider, group.jobs[0].lane == Lane.HIGH
         await self.suspensions.fresh()
         async with self.turns.take(account, high=high), self.suspensions.trial(account):
-            if self._stopping:
-                hand.back.extend(group.jobs)
-                return []
+            waits = self._nights(group.jobs)
+            if self._stopping or waits:
+                # Where night fell while they waited for this turn, what shares a request with them is taken anew.
+                hand.back.extend(job for job in group.jobs if job.id not in chain.from_iterable(waits.values()))
+                return await self._wait_for_morning(waits)
+            if self._memory.knows(group):
+                group, words = await self._recall(hand.token, group)
+                if words:
+                    return words
             baseline = await self._baseline(group)
             slot = await self._permit(group)
             if isinstance(slot, Later):
                 why = self._why(group) if slot.reason == "suspended" else ""
                 return await self._put_off(group, slot, why)
-            with self._used(account, slot):
-                claimed, words = await self._claim(hand.token, group, baseline)
+            with slot:
+                claimed, words = await self._claim(hand.token, group, baseline, high=high)
                 if claimed is None:
                     return words
                 if self._clock() > slot.until:
@@ -255,7 +299,7 @@ class Execution:
                 outcomes = await self._sent(claimed, slot)
             for job in claimed.jobs:
                 self.suspensions.learn(job, outcomes[job.id])
-        return words + await self._write(hand.token, claimed.jobs, outcomes)
+        return words + await self._write(hand.token, claimed.jobs, outcomes, high=high)
 
     # -- the steps, in order -----------------------------------------------------------------------------------------
 
@@ -265,7 +309,7 @@ class Execution:
         hand, words = Hand(token), [state for _, state in taken.idle]
         for raw in taken.records:
             words += await self._open_one(raw, hand)
-        return hand, words
+        return hand, words + await self._until_morning(hand)
 
     async def _open_one(self, raw: list[bytes], hand: Hand) -> list[str]:
         """Put a taken job into our hand, or end it, or leave it to others; answer a word where it is not ours to do."""
@@ -290,6 +334,30 @@ class Execution:
         hand.jobs.append(job)
         return []
 
+    async def _until_morning(self, hand: Hand) -> list[str]:
+        """Let texts wait that may not go at this hour, where the person is."""
+        waits = self._nights(hand.jobs)
+        parked = {id_ for ids in waits.values() for id_ in ids}
+        hand.jobs[:] = [job for job in hand.jobs if job.id not in parked]
+        return await self._wait_for_morning(waits)
+
+    def _nights(self, jobs: Iterable[Work]) -> dict[policy.Quiet, list[str]]:
+        """Return the jobs that may not go at this hour, by what they wait for."""
+        waits, now = defaultdict[policy.Quiet, list[str]](list), self._now()
+        for job in jobs:
+            if held := policy.quiet(self._quiet, job, now):
+                waits[held].append(job.id)
+        return waits
+
+    async def _wait_for_morning(self, waits: Mapping[policy.Quiet, list[str]]) -> list[str]:
+        return [
+            word for held, ids in waits.items() for word in await self._park(ids, held.reason, held.delay, held.why)
+        ]
+
+    def _now(self) -> float:
+        """Return the moment, in milliseconds since 1970 on Redis' clock."""
+        return self._behind + self._clock() * 1000
+
     def _makes_codes(self, account: str) -> bool:
         return account in self._adapters and self._adapters[account].capabilities.verification == "ours"
 
@@ -311,6 +379,19 @@ class Execution:
         except Exception as error:  # noqa: BLE001 - see _plan
             return Plan(refused={job.id: _internal(f"the adapter cannot build it: {error.__class__.__name__}")})
 
+    async def _recall(self, token: str, group: Group) -> tuple[Group, list[str]]:
+        """Answer a lookup from memory, or let it wait for one that asks; without a word for it, it asks itself."""
+        (job,) = group.jobs
+        recalled = await self._memory.recall(token, job)
+        if recalled.remembered is None:
+            asking = msgspec.structs.replace(job, asked_at=recalled.asked_at)
+            word = "queued:lookup" if recalled.state == State.QUEUED else recalled.state
+            return msgspec.structs.replace(group, jobs=(asking,)), [word] if word else []
+        result, detail = from_memory(recalled.remembered)
+        fields = {"r": self._sealer.seal(msgspec.json.encode(result), job.id)}
+        answered = Advance(id=job.id, guard="=queued", state=State.COMPLETED, detail=detail, fields=fields)
+        return group, [_word(answered, state) for state in await self._ends[job.lane == Lane.HIGH].ask([answered])]
+
     async def _permit(self, group: Group) -> Slot | Later:
         """Wait for a permit that is near; answer when to come back where it is not."""
         if self.suspensions.held(group):
@@ -321,21 +402,13 @@ class Execution:
             grant = await self._limiter.acquire(account, group)
             if isinstance(grant, Later):
                 return grant
-            slot = Slot(grant, asked + grant.wait + grant.good_for)
+            slot = Slot(self._limiter, account, grant, asked + grant.wait + grant.good_for)
             if grant.wait:
                 await self._sleep(grant.wait)
             if self._clock() <= slot.until:
                 return slot
             # The process slept through its slot: using it now would put two slots into one window.
             self._limiter.learn(account, grant, {}, 0.0)
-
-    @contextmanager
-    def _used(self, account: str, slot: Slot) -> Iterator[None]:
-        """Tell the limiter, whatever happens meanwhile, what became of a permit."""
-        try:
-            yield
-        finally:
-            self._limiter.learn(account, slot.permit, slot.outcomes, slot.seconds)
 
     async def _sent(self, group: Group, slot: Slot) -> Mapping[str, Outcome]:
         """Send the request and read the answer, noting in `slot` what came of it."""
@@ -367,7 +440,7 @@ class Execution:
         slot = await self._permit(Group(request=request, jobs=group.jobs, cost={"get": 1}, before=True))
         if isinstance(slot, Later):
             return ""
-        with self._used(job.provider, slot):
+        with slot:
             began = self._clock()
             answer = await self._transport.send(request)
             slot.seconds = self._clock() - began
@@ -380,15 +453,25 @@ class Execution:
         await self.suspensions.save()
         return ""
 
-    async def _claim(self, token: str, group: Group, baseline: str) -> tuple[Group | None, list[str]]:
+    async def _claim(self, token: str, group: Group, baseline: str, *, high: bool) -> tuple[Group | None, list[str]]:
         """Make the intent durable; answer the request for what is ours, and the states of what is not any more."""
         adapter = self._adapters[group.jobs[0].provider]
-        wanted = [(job.id, policy.again(job, adapter.repeat(job)), self._intent(job, baseline)) for job in group.jobs]
-        numbers = {job.id: self._settings.hashed("number", job.to) for job in group.jobs if job.text}
         texts = self._texts(group)
+        wanted = [
+            Claim(
+                token=token,
+                id=job.id,
+                repeat=policy.again(job, adapter.repeat(job)),
+                number=self._settings.hashed("number", job.to) if job.text else "",
+                text=texts.get(job.id, NO_TEXT),
+                fields=self._intent(job, baseline),
+                scopes=self._scopes(job),
+            )
+            for job in group.jobs
+        ]
         asked = self._clock()
         try:
-            states = await self._store.run(self._calls.claim(token, wanted, numbers, texts))
+            states = await self._claims[high].ask(wanted)
         except StoreUnavailable:
             await self._unclaim(token, group.jobs)
             raise
@@ -405,17 +488,28 @@ class Execution:
             return None, words + await self._unclaim(token, ours)
         return rebuilt[0], words
 
+    def _scopes(self, job: Work) -> str:
+        """Return what the opt-out list may have of a text beside its number: its sender is the account's by default."""
+        if not job.text:
+            return ""
+        return self._optouts.scopes(job.tenant, getattr(job.request, "sender", "") or self._senders[job.provider])
+
     def _texts(self, group: Group) -> dict[str, Spending]:
         """Return what the texts of a request use up, by job."""
-        return {job.id: self._spending(job) for job in group.jobs if job.text}
+        return {
+            job.id: self._spending(
+                job.provider, job.tenant, job.country or phone.country(job.to), job.category, job.segments or 1
+            )
+            for job in group.jobs
+            if job.text
+        }
 
-    def _spending(self, job: Work) -> Spending:
-        country = job.country or phone.country(job.to)
-        facts = budgets.Facts(tenant=job.tenant, country=country, category=job.category, provider=job.provider)
+    def _spends(self, provider: str, tenant: str, country: str, category: Category, segments: int) -> Spending:
+        facts = budgets.Facts(tenant=tenant, country=country, category=category, provider=provider)
         return Spending(
             country=country,
-            segments=job.segments or 1,
-            each=self._prices.get(job.provider, ""),
+            segments=segments,
+            each=self._prices.get(provider, ""),
             counters=budgets.applying(self._rules, facts),
         )
 
@@ -452,18 +546,28 @@ class Execution:
         known = told if isinstance(told, Mapping) else {}
         return {job.id: one if isinstance(one := known.get(job.id), Outcome) else _UNREAD for job in group.jobs}
 
-    async def _write(self, token: str, jobs: Sequence[Work], outcomes: Mapping[str, Outcome]) -> list[str]:
+    async def _write(
+        self, token: str, jobs: Sequence[Work], outcomes: Mapping[str, Outcome], *, high: bool
+    ) -> list[str]:
         """Write what became of them in one call, however long Redis takes to come back."""
+        outcomes = await self._memory.found(jobs, outcomes, self._now)
         moves = [self._move(job, token, outcomes[job.id]) for job in jobs]
         # First what they wait for, so that they are let go with it.
         await self.suspensions.save()
-        states = await self._persist(self._calls.advance(moves))
+        await self._leave_alone(jobs, outcomes)
+        states = await self._insist(partial(self._ends[high].ask, moves))
         for job in jobs:
             outcome = outcomes[job.id]
             if isinstance(outcome, Checked):
-                await self._persist(self._calls.judged(outcome.verification, outcome.status))
-            await self._balance(job, outcome)
+                await self._persist(verifications.verdict(self._settings, self._calls, job.request, outcome))
+            if isinstance(outcome, Found):
+                await self._balance(job, outcome)
         return list(map(_word, moves, states))
+
+    async def _leave_alone(self, jobs: Sequence[Work], outcomes: Mapping[str, Outcome]) -> None:
+        """Put people on the opt-out list whose provider refused a text since they opted out there."""
+        told = ((self._adapters[job.provider], job.to, outcomes[job.id]) for job in jobs if job.text)
+        await asyncio.gather(*(self._persist(call) for call in consent.refusals(self._optouts, told)))
 
     async def _balance(self, job: Work, outcome: Outcome) -> None:
         """Tell of a balance that is lower than its account's settings say; without Redis, the next time."""
@@ -475,6 +579,23 @@ class Execution:
         if is_low is not None:
             with contextlib.suppress(StoreUnavailable):
                 await self._store.run(self._calls.balance(job.provider, f"{left:f}", threshold, low=is_low))
+
+    # -- calls that several messages, or requests, share -------------------------------------------------------------
+
+    async def _take_together(self, messages: Sequence[Sequence[str]]) -> list[tuple[str, Taken]]:
+        """Take the jobs of messages under one token; answer it to each, with what is its own."""
+        token, ids = call_name(), list(dict.fromkeys(chain.from_iterable(messages)))
+        async with self._given_back(token, ids):
+            taken = await self._store.run(self._calls.take(token, ids))
+        return [(token, one) for one in parted(taken, messages)]
+
+    async def _claim_together(self, requests: Sequence[Sequence[Claim]]) -> list[list[str | None]]:
+        states = await self._store.run(self._calls.claim(list(chain.from_iterable(requests))))
+        return dealt_out(states, requests)
+
+    async def _end_together(self, requests: Sequence[Sequence[Advance]]) -> list[list[str]]:
+        states = await self._store.run(self._calls.advance(list(chain.from_iterable(requests))))
+        return dealt_out(states, requests)
 
     # -- ways off the road -------------------------------------------------------------------------------------------
 
@@ -573,35 +694,29 @@ class Execution:
     @asynccontextmanager
     async def _held(self, ids: Sequence[str]) -> AsyncIterator[None]:
         """Keep the jobs of a message that waits for room from being taken for lost."""
+        every = self._settings.lost_after / 3
+        touching: list[asyncio.Task[None]] = []
 
         async def touch() -> None:
             while True:
-                await asyncio.sleep(self._settings.lost_after / 3)
                 with contextlib.suppress(StoreUnavailable):
                     await self._store.run(self._calls.touch(ids))
+                await asyncio.sleep(every)
 
-        touching = asyncio.create_task(touch())
+        # Hardly any message is held that long, so that a task is made for those only.
+        timer = asyncio.get_running_loop().call_later(every, lambda: touching.append(asyncio.create_task(touch())))
         try:
             yield
         finally:
-            await loops.end(touching)
+            timer.cancel()
+            await loops.end(*touching)
 
     async def _persist(self, call: Call[T]) -> T:
         """Make a call that says what has happened already: give up only when nobody would believe it any more."""
         return await self._insist(partial(self._store.run, call))
 
     async def _insist(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do it again for as long as Redis is away, and soon after it is back."""
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(StoreUnavailable),
-            stop=stop_after_delay(10 * self._settings.lease),
-            wait=wait_random_exponential(0.1, max=2),
-            sleep=self._sleep,
-            reraise=True,
-        ):
-            with attempt:
-                answer = await work()
-        return answer
+        return await insist(work, 10 * self._settings.lease, self._sleep)
 
     # -- outcomes as moves -------------------------------------------------------------------------------------------
 
@@ -624,10 +739,10 @@ class Execution:
         )
 
     def _accepted(self, job: Work, token: str, outcome: Accepted) -> Advance:
-        receipts = self._adapters[job.provider].capabilities.receipts
+        adapter = self._adapters[job.provider]
+        receipts = adapter.capabilities.receipts
         code_hash = self._settings.hashed("code", job.id, outcome.code) if outcome.code else ""
         receipt = "none" if receipts == "none" else "expected"
-        found_by = receipt_key(self._settings, self._adapters[job.provider], outcome.ref, job.to)
         return Advance(
             id=job.id,
             guard=token,
@@ -637,7 +752,7 @@ class Execution:
             watched=job.failover_after or 0 if receipts != "none" and policy.following(job) else 0,
             tried=f"accepted {one_line(outcome.ref)}",
             code_ttl=job.code_ttl,
-            receipt="" if receipts == "none" else found_by,
+            receipt="" if receipts == "none" else receipt_key(self._settings, adapter, outcome.ref, job.to),
             look=_FIRST_LOOK.get(receipts, 0.0),
             fields=_known(m=outcome.ref, c=outcome.price, y=receipt, vh=code_hash),
         )
@@ -645,8 +760,7 @@ class Execution:
     def _failed(self, job: Work, token: str, failure: Failure) -> Advance:
         repeat = policy.again(job, self._adapters[job.provider].repeat(job))
         most = policy.bounds(self._settings, job.category)
-        now = self._behind + self._clock() * 1000
-        decision = policy.decide(job, failure, repeat, most, now=now, chance=self._chance())
+        decision = policy.decide(job, failure, repeat, most, now=self._now(), chance=self._chance())
         detail, goal = _told(failure), ""
         fields: dict[str, bytes | str | int] = {"e": records.encode_failure(failure)}
         resent = failure.kind == FailureKind.AMBIGUOUS and repeat == "resend"
@@ -683,6 +797,34 @@ class Execution:
 def _price(settings: Settings, account: str) -> budgets.Money | None:
     told = settings.account(account).get("price")
     return budgets.money(told) if told else None
+
+
+def parted(taken: Taken, messages: Sequence[Sequence[str]]) -> list[Taken]:
+    """Return for each message what was taken of it; a job that two of them name is the first one's."""
+    if len(messages) == 1:
+        return [taken]
+    records, suspects = {raw[0].decode(): raw for raw in taken.records}, set(taken.suspects)
+    idle, shares = dict(taken.idle), list[Taken]()
+    for ids in messages:
+        mine = dict.fromkeys(ids)
+        shares.append(
+            Taken(
+                records=[records.pop(id_) for id_ in mine if id_ in records],
+                suspects=[id_ for id_ in mine if id_ in suspects],
+                idle=[(id_, idle[id_]) for id_ in mine if id_ in idle],
+                at=taken.at,
+            )
+        )
+        suspects.difference_update(mine)
+        # What one of them has, the next finds in its hands.
+        idle |= {id_: State.QUEUED for id_ in mine if id_ not in idle}
+    return shares
+
+
+def dealt_out(answers: Iterable[T], asked: Sequence[Sequence[object]]) -> list[list[T]]:
+    """Return for each of those who asked together as many answers as it asked for, in order."""
+    left = iter(answers)
+    return [list(islice(left, len(one))) for one in asked]
 
 
 def summary(words: Sequence[str]) -> str:

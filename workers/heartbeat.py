@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -36,11 +36,12 @@ class Heartbeat:
         node: str,
         served: Mapping[str, bytes],
         *,
+        also: Sequence[str] = (),
         slots: int,
         busy: Callable[[], int],
         ask: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
-        """Tell of `node`, which serves the accounts in `served`, each as it is published.
+        """Tell of `node`, which serves the accounts in `served`, each as it is published, and `also` other queues.
 
         `busy` says how many of its `slots` are taken; `ask` publishes a message that ends in `answer`.
         """
@@ -53,7 +54,7 @@ class Heartbeat:
         self._asking: asyncio.Task[None] | None = None
         self._told = Worker(
             node=node,
-            accounts=list(served),
+            accounts=[*served, *also],
             since=0,
             at=0,
             slots=slots,
@@ -92,8 +93,9 @@ class Heartbeat:
                 pipe.zadd(WORKERS, {node: now})
                 pipe.zremrangebyscore(WORKERS, "-inf", now - 1000 * REMEMBERED)
                 # Told each time, so that an emptied Redis learns it again.
-                pipe.hset(accounts.KEY, mapping=dict(self._served))  # type: ignore[arg-type]  # the stubs know no dict of bytes
-                pipe.zadd(SERVED, dict.fromkeys(self._served, now))
+                if self._served:
+                    pipe.hset(accounts.KEY, mapping=dict(self._served))  # type: ignore[arg-type]  # the stubs know no dict of bytes
+                    pipe.zadd(SERVED, dict.fromkeys(self._served, now))
                 pipe.hget(key(node), "consumed")
                 new, *_, consumed = await pipe.execute()
         # Where there was nothing of us, Redis was emptied, and the question went with the rest.

@@ -17,9 +17,11 @@ import msgspec
 
 from dispatcher import records
 from dispatcher.errors import ConfigurationError, InvalidRequest, StoreUnavailable
+from dispatcher.optouts import OptOuts
 from dispatcher.outcomes import Failure, Found, Outcome
 from dispatcher.states import State
 from dispatcher.store import Caller, Calls, Word
+from workers import consent
 from workers.adapters import receipt_key
 from workers.execute import Sender
 from workers.lanes import Turns
@@ -73,6 +75,7 @@ class Inquiries:
         self._suspensions = suspensions
         self._calls = Calls(settings)
         self._sealer = settings.sealer()
+        self._optouts = OptOuts(settings)
 
     async def run(self) -> None:
         """Look every few seconds until cancelled, whatever happens to Redis or the providers meanwhile."""
@@ -138,6 +141,9 @@ class Inquiries:
             self._suspensions.learn(group.jobs[0], answered)
         await self._suspensions.save()
         told = {} if isinstance(answered, Failure) else answered
+        refused = ((adapter, job.to, told[job.id].failure) for job in group.jobs if job.text and job.id in told)
+        for call in consent.refusals(self._optouts, refused):
+            await self._store.run(call)
         return [self._word(job, told[job.id]) for job in group.jobs if job.id in told]
 
     async def _answer(self, adapter: Adapter, group: Group, permit: Permit) -> dict[str, News] | Failure | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 
 class Places:
@@ -19,18 +19,17 @@ class Places:
         self._kept = {True: 0, False: kept}
         self._waiting: dict[bool, deque[tuple[int, asyncio.Future[None]]]] = {True: deque(), False: deque()}
 
-    @asynccontextmanager
-    async def take(self, number: int = 1, *, high: bool) -> AsyncIterator[None]:
+    def take(self, number: int = 1, *, high: bool) -> AbstractAsyncContextManager[None]:
         """Hold `number` places, waiting for them; who wants more than there are holds all there are."""
-        number = min(number, self._most[high])
-        await self._acquire(number, high=high)
-        try:
-            yield
-        finally:
-            self._free += number
-            self._wake()
+        return _Held(self, min(number, self._most[high]), high=high)
 
-    async def _acquire(self, number: int, *, high: bool) -> None:
+    def release(self, number: int) -> None:
+        """Give places back."""
+        self._free += number
+        self._wake()
+
+    async def acquire(self, number: int, *, high: bool) -> None:
+        """Wait for places, which are there."""
         if not self._waiting[high] and self._fits(number, high=high):
             self._free -= number
             return
@@ -57,6 +56,21 @@ class Places:
                     place.set_result(None)
 
 
+class _Held(AbstractAsyncContextManager[None]):
+    """Places that are held meanwhile; written out, since every request takes one."""
+
+    __slots__ = ("_high", "_number", "_places")
+
+    def __init__(self, places: Places, number: int, *, high: bool) -> None:
+        self._places, self._number, self._high = places, number, high
+
+    async def __aenter__(self) -> None:
+        await self._places.acquire(self._number, high=self._high)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._places.release(self._number)
+
+
 class Turns:
     """The connections of a process, and of those the few that a provider may take at once."""
 
@@ -65,11 +79,12 @@ class Turns:
         self._connections = Places(connections, max(1, connections // 8))
         self._few = {account: Places(most, 0) for account, most in at_once.items() if most}
 
-    @asynccontextmanager
-    async def take(self, account: str, *, high: bool = False) -> AsyncIterator[None]:
+    def take(self, account: str, *, high: bool = False) -> AbstractAsyncContextManager[None]:
         """Hold a connection for one request of `account`."""
-        async with AsyncExitStack() as held:
-            if account in self._few:
-                await held.enter_async_context(self._few[account].take(high=high))
-            await held.enter_async_context(self._connections.take(high=high))
+        few = self._few.get(account)
+        return self._connections.take(high=high) if few is None else self._take_both(few, high=high)
+
+    @asynccontextmanager
+    async def _take_both(self, few: Places, *, high: bool) -> AsyncIterator[None]:
+        async with few.take(high=high), self._connections.take(high=high):
             yield

@@ -19,6 +19,8 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -31,6 +33,7 @@ from dispatcher.states import State
 from dispatcher.store import Caller, Calls
 from dispatcher.text import segments
 from workers import loops
+from workers.gathered import Gathered
 
 if TYPE_CHECKING:
     from dispatcher.jobs import Work
@@ -78,8 +81,8 @@ class Permit(msgspec.Struct, frozen=True):
     """The request may go out `wait` seconds from now, and for a while after that."""
 
     wait: float = 0.0
-    #: What `learn` knows it by.
-    token: str = ""
+    #: What `learn` knows it by: nobody else looks into it.
+    token: object = None
     #: Seconds after its moment until which it may be used: for ever, where nobody counts.
     good_for: float = GOOD_FOR
 
@@ -141,7 +144,8 @@ def _what(group: Group) -> What:
 
 def letter(outcome: Outcome) -> str:
     """Return what an outcome says of how the provider is: `o` well, `e` not, `t` too slow; "" for nothing."""
-    if not isinstance(outcome, Failure) or outcome.kind in _ANSWERED:
+    # One number that is refused again and again says nothing of the provider, and must not shut out all others.
+    if not isinstance(outcome, Failure) or outcome.kind in _ANSWERED or outcome.own:
         return "o"
     if outcome.kind in _TROUBLE:
         return "t" if outcome.code in _TIMEOUTS else "e"
@@ -170,26 +174,13 @@ class _Token(msgspec.Struct, frozen=True):
     #: It drew from a limit.
     limited: bool
 
-    def __str__(self) -> str:
-        return f"{self.id} {self.moment} {self.counts:d} {self.awaited:d} {self.limited:d}"
-
-    @classmethod
-    def read(cls, told: str) -> _Token | None:
-        id_, *rest = told.split(" ")
-        if len(rest) != 4 or not all(one.isdigit() for one in rest):  # noqa: PLR2004 - as many as are written above
-            return None
-        moment, *flags = rest
-        return cls(id_, int(moment), *(one == "1" for one in flags))
-
 
 class _Account(msgspec.Struct):
     """What a process knows of an account."""
 
     limits: Limits
     granted: bool = False
-    asking: list[tuple[Ask, asyncio.Future[Granted | Refused]]] = []
     ended: list[Ended] = []
-    flying: bool = False
 
 
 class _Permits:
@@ -199,13 +190,15 @@ class _Permits:
         self._settings = settings
         self._address = settings.egress_address or re.sub(r"[^A-Za-z0-9._:-]", "-", socket.gethostname())
         self._accounts = {name: _Account(one.limited) for name, one in adapters.items()}
+        #: Names of requests: this process', and a number.
+        self._names = (f"{prefix}.{number}" for prefix in [secrets.token_urlsafe(9)] for number in count())
         #: By job, whether the read that went before it was for nothing, since its own permit was too far.
         self._reads: dict[str, bool] = {}
 
     def _ask(self, account: str, group: Group) -> Ask:
         limits, job, what = self._accounts[account].limits, group.jobs[0], _what(group)
         return Ask(
-            id=secrets.token_urlsafe(9),
+            id=next(self._names),
             high=job.lane == Lane.HIGH,
             what=what,
             jobs=len(group.jobs),
@@ -241,11 +234,11 @@ class _Permits:
             limited=any(name.partition(":")[0] in limits.buckets for name in ask.draws),
         )
         counted = bool(limits) or answer.probe
-        return Permit(answer.wait / 1_000_000, str(token), GOOD_FOR if counted else math.inf)
+        return Permit(answer.wait / 1_000_000, token, GOOD_FOR if counted else math.inf)
 
     def _ended(self, permit: Permit, outcomes: Mapping[str, Outcome], seconds: float) -> tuple[_Token, Ended] | None:
-        token = _Token.read(permit.token)
-        if token is None:
+        token = permit.token
+        if not isinstance(token, _Token):
             return None
         wait = penalty(outcomes.values())
         return token, Ended(
@@ -270,18 +263,23 @@ class RedisLimiter(_Permits):
         self._calls = Calls(settings)
         self._run = run
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asking: dict[str, Gathered[Ask, Granted | Refused]] = {
+            name: Gathered(
+                partial(self._ask_together, name, known),
+                _TOGETHER,
+                size=lambda _: 1,
+                rank=lambda ask: not ask.high,
+                unclaimed=partial(self._given_back, known),
+            )
+            for name, known in self._accounts.items()
+        }
 
     async def acquire(self, account: str, group: Group) -> Grant:
         """Return a permit for this request, or when to ask again. Raises `StoreUnavailable`."""
         if self._in_vain(group):
             return Later(0)
-        known, ask = self._accounts[account], self._ask(account, group)
-        answer: asyncio.Future[Granted | Refused] = asyncio.get_running_loop().create_future()
-        known.asking.append((ask, answer))
-        if not known.flying:
-            known.flying = True
-            self._start(self._fly(account, known))
-        return self._grant(account, group, ask, await answer)
+        ask = self._ask(account, group)
+        return self._grant(account, group, ask, await self._asking[account].ask(ask))
 
     def learn(self, account: str, permit: Permit, outcomes: Mapping[str, Outcome], seconds: float) -> None:
         """Take in how a request ended. Never raises, and does not wait for Redis."""
@@ -304,31 +302,10 @@ class RedisLimiter(_Permits):
         for account, known in self._accounts.items():
             await self._tell(account, known)
 
-    async def _fly(self, account: str, known: _Account) -> None:
-        """Ask for all who wait, until nobody does."""
-        while known.asking:
-            # The high lane first; each in order of arrival.
-            known.asking.sort(key=lambda one: not one[0].high)
-            together, known.asking = known.asking[:_TOGETHER], known.asking[_TOGETHER:]
-            together = [one for one in together if not one[1].done()]
-            try:
-                if known.limits.concurrency is not None:
-                    # What ended before frees what is asked for now.
-                    await self._tell(account, known)
-                answers = await self._permits(account, known, [ask for ask, _ in together]) if together else []
-            except Exception as error:  # noqa: BLE001 - it is raised where they wait
-                for _, waiting in together:
-                    if not waiting.done():
-                        waiting.set_exception(error)
-                continue
-            for (ask, waiting), answer in zip(together, answers, strict=True):
-                if not waiting.done():
-                    waiting.set_result(answer)
-                elif isinstance(answer, Granted):
-                    known.ended.append(Ended(id=ask.id, moment=answer.moment))
-        known.flying = False
-
-    async def _permits(self, account: str, known: _Account, asks: Sequence[Ask]) -> list[Granted | Refused]:
+    async def _ask_together(self, account: str, known: _Account, asks: Sequence[Ask]) -> list[Granted | Refused]:
+        if known.limits.concurrency is not None:
+            # What ended before frees what is asked for now.
+            await self._tell(account, known)
         while True:
             run = self._run()
             call = self._calls.permit(
@@ -339,6 +316,10 @@ class RedisLimiter(_Permits):
             if run in {"", self._run()}:
                 return answers
             # Another run of the server answered, which may have forgotten what was used: it is asked again as itself.
+
+    def _given_back(self, known: _Account, ask: Ask, answer: Granted | Refused) -> None:
+        if isinstance(answer, Granted):
+            known.ended.append(Ended(id=ask.id, moment=answer.moment))
 
     async def _tell_soon(self, account: str, known: _Account) -> None:
         await asyncio.sleep(_GATHERED)

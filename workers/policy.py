@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
-from dispatcher.jobs import Category, OnUnknown
+from dispatcher import quiet as hours
+from dispatcher.errors import InvalidRequest
+from dispatcher.jobs import Category, OnUnknown, Send
 from dispatcher.outcomes import Failure, FailureKind
 from dispatcher.states import State
 from workers.providers.base import Repeat
@@ -46,6 +48,14 @@ class Wait(msgspec.Struct, frozen=True):
     reason: str
     delay: float
     state: State = State.QUEUED
+
+
+class Quiet(msgspec.Struct, frozen=True):
+    """Wait `delay` seconds for the end of the quiet hours, for `why`; no attempt is spent."""
+
+    delay: float
+    why: str
+    reason: str = "quiet_hours"
 
 
 class Failover(msgspec.Struct, frozen=True):
@@ -96,6 +106,11 @@ _PATIENCE: Final = {
 
 #: Seconds that a job waits at most for what its operator must mend; it is let go as soon as that is noticed.
 SUSPENDED: Final = 600.0
+
+#: Milliseconds from here to the provider at most, so that nothing comes there in the first of the quiet hours.
+_SOON: Final = 5000
+#: Seconds after which it is looked again whether anybody can tell what hour it is for somebody.
+_ASK_AGAIN: Final = 3600.0
 
 #: Seconds to hold back where a provider says "too fast" and not for how long.
 _THROTTLED: Final = 5.0
@@ -158,6 +173,26 @@ def refused(job: Work, failure: Failure) -> Failover | GiveUp:
     """Return what to do about a job that its adapter refused before anything was asked."""
     after = following(job)
     return Failover(after, spent=False) if after and failure.kind in _OF_THE_ADAPTER else GiveUp()
+
+
+def quiet(rules: tuple[hours.Rule, ...], job: Work, now: float) -> Quiet | None:
+    """Return how long a text waits that may not go at this hour; None for any other job.
+
+    `now` is in milliseconds since 1970, on Redis' clock.
+    """
+    if not isinstance(job.request, Send) or job.category not in hours.bound(rules):
+        return None
+    try:
+        # Now, too: what goes in the last of the quiet hours may be there before they are over.
+        asked = [
+            hours.hours(rules, job.to, job.category, at=moment, tenant=job.tenant, timezone=job.timezone)
+            for moment in (now, now + _SOON)
+        ]
+    except InvalidRequest as error:
+        # It was enqueued under other rules: these may be mended, and guessing could wake somebody.
+        return Quiet(_ASK_AGAIN, error.reason)
+    told = max(asked, key=lambda one: one.until or 0)
+    return None if told.until is None else Quiet((told.until - now) / 1000, told.words)
 
 
 def held_back(job: Work, reason: str) -> str:

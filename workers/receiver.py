@@ -20,17 +20,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote
 
 import msgspec
-import uvicorn
 from kombu.exceptions import KombuError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -44,6 +40,7 @@ from dispatcher.store import AsyncJobStore, Calls
 from workers.adapters import configured, listener
 from workers.callbacks import encode
 from workers.providers.base import Adapter, Answer, Callback, same_secret
+from workers.serving import serve
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -78,6 +75,7 @@ class Receiver:
         Raises `ConfigurationError` without `DISPATCHER_HASH_KEY`: URLs, receipts and the list of those who want no
         texts depend on it.
         """
+        settings.require_server("the receiver")
         settings.require_hash_key("the receiver")
         self._settings = settings
         self._sealer = settings.sealer()
@@ -196,23 +194,6 @@ class Receiver:
         return Response(b'{"ok":true}', media_type="application/json")
 
 
-class _Server(uvicorn.Server):
-    """A server that says when it listens."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone: caught here, they would end the process a second time when all is closed."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
-        await self._ready()
-
-
 def run(
     settings: Settings,
     host: str = "127.0.0.1",
@@ -231,40 +212,15 @@ async def _serve(
     settings: Settings, host: str, port: int, ready: Callable[[str], Coroutine[Any, Any, None]] | None
 ) -> None:
     receiver = Receiver(settings)
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as bound:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        place, taken = bound.getsockname()[:2]
-        origin = f"http://[{place}]:{taken}" if ":" in place else f"http://{place}:{taken}"
-
-        async def told() -> None:
-            if ready:
-                await ready(origin)
-
-        config = uvicorn.Config(
-            receiver,
-            access_log=False,
-            log_config=None,
-            log_level=logging.WARNING,
-            lifespan="off",
-            proxy_headers=False,
-            server_header=False,
-            ws="none",
-            timeout_graceful_shutdown=10,
-        )
+    try:
         try:
             await receiver.enter()
         except StoreUnavailable as error:
             # It comes back; until then providers are asked to come again.
             log.warning("%s", error)
-        server = _Server(config, told)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
-        try:
-            await server.serve(sockets=[bound])
-        finally:
-            await receiver.close()
+        await serve(receiver, host, port, ready)
+    finally:
+        await receiver.close()
 
 
 def url(settings: Settings, base: str, account: str) -> str:

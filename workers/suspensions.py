@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
@@ -203,13 +203,18 @@ class Suspensions:
 
     async def fresh(self) -> None:
         """Read what is suspended unless that was done just now. Redis away: go on with what is known."""
+        if self._is_fresh():
+            return
         async with self._reading:
-            if self._read is not None and self._clock() - self._read < self._stale:
+            if self._is_fresh():
                 return
             try:
                 await self.refresh()
             except StoreUnavailable:
                 self._read = self._clock()
+
+    def _is_fresh(self) -> bool:
+        return self._read is not None and self._clock() - self._read < self._stale
 
     async def refresh(self) -> int:
         """Read what is suspended; return the moment, in ms since 1970 on Redis' clock. Raises `StoreUnavailable`."""
@@ -286,13 +291,16 @@ class Suspensions:
 
     # -- one request at a time, until the credentials are known to be right --------------------------------------------
 
-    @asynccontextmanager
-    async def trial(self, account: str) -> AsyncIterator[None]:
+    def trial(self, account: str) -> AbstractAsyncContextManager[None]:
         """Be the one request of `account` that shows whether its credentials are right, or wait for its end.
 
         One wrong password is then one request, however many are ready. Nobody waits once the credentials are known to
         be right, or where the first request takes longer than `PATIENCE`.
         """
+        return nullcontext() if account in self._proven else self._trial(account)
+
+    @asynccontextmanager
+    async def _trial(self, account: str) -> AsyncIterator[None]:
         await self._first(account)
         mine = None
         if account not in self._proven and account not in self._trials:

@@ -16,6 +16,7 @@ from kombu.exceptions import KombuError
 
 from dispatcher.accounts import KEY
 from dispatcher.errors import StoreUnavailable
+from dispatcher.notices import NOTIFY
 from dispatcher.queues import BEAT, beat_queue, depth, publish
 from dispatcher.store import Caller, Calls
 from workers import heartbeat, loops
@@ -28,6 +29,7 @@ from workers.heartbeat import Heartbeat
 from workers.history import History, WatchedStore
 from workers.inquiries import Inquiries
 from workers.limits import Limiter, RedisLimiter
+from workers.notify import Notifier
 from workers.suspensions import Probes
 from workers.transport import Transport
 
@@ -48,9 +50,15 @@ class Runtime:
     """What one process needs: an event loop in a thread of its own, and everything that lives on it."""
 
     def __init__(
-        self, app: Celery, settings: Settings, accounts: Sequence[str], points: Failpoints | None = None
+        self,
+        app: Celery,
+        settings: Settings,
+        accounts: Sequence[str],
+        points: Failpoints | None = None,
+        *,
+        notifies: bool = False,
     ) -> None:
-        """Serve `accounts`, and die at `points`.
+        """Serve `accounts`, tell consumers where it `notifies`, and die at `points`.
 
         Raises `ConfigurationError` naming the setting at fault, also where this Redis holds live jobs and we are the
         sandbox's or the other way round; `StoreUnavailable` where it does not answer.
@@ -58,6 +66,7 @@ class Runtime:
         self._app = app
         self._settings = settings
         self._points = points
+        self._notifies = notifies
         self._adapters = adapters(settings, accounts)
         self._described = {
             name: msgspec.json.encode(described(one, sandbox=settings.sandbox)) for name, one in self._adapters.items()
@@ -67,8 +76,10 @@ class Runtime:
         self._thread.start()
         self._calls: set[Future[Any]] = set()
         self._running: list[asyncio.Task[None]] = []
+        self._giving_up: Future[None] | None = None
         self._heartbeat: Heartbeat | None = None
         self._probes: Probes | None = None
+        self._notifier: Notifier | None = None
         try:
             self.run(self._open())
         except BaseException:
@@ -79,6 +90,11 @@ class Runtime:
     def accounts(self) -> list[str]:
         """The accounts that are served here."""
         return list(self._adapters)
+
+    @property
+    def serves(self) -> list[str]:
+        """All that is served here: accounts, and the queue of notices."""
+        return [*self._adapters, *([NOTIFY] if self._notifies else [])]
 
     async def _open(self) -> None:
         self._history = History(self._settings)
@@ -103,7 +119,9 @@ class Runtime:
         self.execution = Execution(
             self._settings, self._adapters, store, limiter, self._transport, publish=self._publish
         )
-        self._reader = Reader(self._settings, self._adapters, self._store)
+        self._reader = Reader(self._settings, self._adapters, self._store, self._publish)
+        if self._notifies:
+            self._notifier = Notifier(self._settings, self._store, self._publish_endpoint)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on the loop and wait for it, from any other thread.
@@ -132,7 +150,9 @@ class Runtime:
     def hand_back(self) -> None:
         """Claim nothing any more, and say so; what then outlives its requests and waits for Redis is given up."""
         self.execution.stop()
-        asyncio.run_coroutine_threadsafe(self._give_up(), self._loop)
+        if self._notifier is not None:
+            self._notifier.stop()
+        self._giving_up = asyncio.run_coroutine_threadsafe(self._give_up(), self._loop)
         if self._heartbeat is not None:
             self._heartbeat.stop()
 
@@ -162,6 +182,10 @@ class Runtime:
         """What reads the callbacks of the accounts that are served here."""
         return self._reader
 
+    async def notify(self, endpoints: Sequence[str]) -> str:
+        """Tell endpoints what is due there; return a short word for whoever watches."""
+        return await self._notifier.tell(endpoints) if self._notifier is not None else "not served here"
+
     async def _start(self, node: str, slots: int) -> None:
         self._probes = Probes(
             self._settings,
@@ -178,6 +202,7 @@ class Runtime:
             node,
             self._described,
             slots=slots,
+            also=[NOTIFY] if self._notifies else [],
             busy=lambda: len(state.reserved_requests),
             ask=lambda: self._ask(node),
         )
@@ -190,9 +215,14 @@ class Runtime:
             turns=self.execution.turns,
             suspensions=self.execution.suspensions,
         )
-        self._running += [asyncio.create_task(one.run()) for one in (clock, self._heartbeat, inquiries)]
+        loops_of_it = [clock.run(), self._heartbeat.run(), inquiries.run()]
+        if self._notifier is not None:
+            loops_of_it.append(self._notifier.run())
+        self._running += [asyncio.create_task(one) for one in loops_of_it]
 
     async def _close(self) -> None:
+        if self._giving_up is not None:
+            self._giving_up.cancel()
         await loops.end(*self._running)
         if self._probes is not None:
             await self._probes.close()
@@ -202,10 +232,14 @@ class Runtime:
                 await self._history.leave(self._store)
                 if self._heartbeat is not None:
                     await self._heartbeat.leave()
+        if self._notifier is not None:
+            await self._notifier.close()
         await self._transport.aclose()
         await self._store.close()
 
     async def _announce(self) -> None:
+        if not self._described:
+            return
         with self._store.errors():
             await self._store.redis.hset(KEY, mapping=dict(self._described))  # type: ignore[arg-type]  # the stubs know no dict of bytes
 
@@ -216,6 +250,14 @@ class Runtime:
         except (KombuError, OSError) as error:
             # They are in the outbox, where the clock finds them again.
             log.warning("%d jobs of %s could not be published: %s", len(ids), queue, error.__class__.__name__)
+
+    async def _publish_endpoint(self, endpoint: str) -> bool:
+        try:
+            await asyncio.to_thread(publish, self._app, NOTIFY, [endpoint])
+        except (KombuError, OSError) as error:
+            log.warning("callbacks could not be published: %s", error.__class__.__name__)
+            return False
+        return True
 
     async def _ask(self, node: str) -> None:
         # What keeps the question from the broker is what the heartbeat is there to show.

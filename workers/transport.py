@@ -1,9 +1,9 @@
 """One HTTP request, sent at most once, and the truth about what became of it.
 
-Only this module knows httpx and aiohttp. `Transport.send` answers with a whole `Response` of any status, or
-with a `Failure`: `not_sent` where no byte of the request can have been processed, `ambiguous` everywhere
-else, because repeating what is in doubt sends a message twice. A cancelled call raises `CancelledError`, and
-whoever cancelled it takes the request for ambiguous too.
+Only this module and the engine under it, `workers.wire`, know httpx. `Transport.send` answers with a whole `Response`
+of any status, or with a `Failure`: `not_sent` where no byte of the request can have been processed, `ambiguous`
+everywhere else, because repeating what is in doubt sends a message twice. A cancelled call raises `CancelledError`,
+and whoever cancelled it takes the request for ambiguous too.
 
 Messages are our own words: what the libraries raise carries URLs, and with them numbers and credentials.
 """
@@ -12,33 +12,27 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import re
+import socket
+import ssl
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from ssl import SSLContext
 from typing import Final, Self
 
-import aiohttp
 import httpx
 import tenacity
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.connector import Connection
-from aiohttp.http import HttpProcessingError
-from httpx_aiohttp import AiohttpTransport
 
 from dispatcher.outcomes import Failure, FailureKind
+from workers import wire
 from workers.providers.base import Request, Response
 
 #: Seconds that an idle connection is kept. Servers close theirs after 5 (Apache, Node) to 75 (nginx), and
 #: what is written on one that is just being closed is ambiguous: so ours goes first.
 _KEEPALIVE: Final = 4.0
 
-
-class _Stale(aiohttp.ClientError):
-    """Before the request was written, the connection was closed or held bytes that nobody had asked for."""
-
-
-class _Lost(aiohttp.ClientError):
-    """The connection was lost, its cause says how; of a type that aiohttp takes for no reason to repeat."""
+#: Shapes of requests that are remembered: an account has a few, its operations.
+_SHAPES: Final = 256
 
 
 def _not_sent(code: str, what: str) -> Failure:
@@ -57,28 +51,27 @@ _CLOSED: Final = _not_sent("closed", "the transport is closed")
 _UNREACHABLE: Final = _not_sent("unreachable", "the provider's network could not be reached")
 _CONNECT_TIMEOUT: Final = _not_sent("connect_timeout", "no connection was made in time")
 _CONNECT_FAILED: Final = _not_sent("connect_failed", "no connection could be made")
-_RESET: Final = _ambiguous("reset", "the connection broke")
-_GARBLED: Final = _ambiguous("garbled", "the answer was not HTTP")
 _DEADLINE: Final = _ambiguous("deadline", "no whole answer came before the deadline")
-_OVERSIZE: Final = _ambiguous("oversize", "the answer was longer than may be read")
 _UNKNOWN: Final = _ambiguous("unknown", "the exchange failed in an unforeseen way")
 
-#: What each exception means; the first that fits holds. Only what aiohttp raises while it makes a connection
-#: proves that nothing was sent. Its types are looked at, because httpx's mislead: a reset after the request
-#: was read arrives as `httpx.ConnectTimeout`.
+#: What each exception means; the first that fits holds. Only what the engine raises while it makes a connection
+#: proves that nothing was sent: it writes after that, and never raises these then.
 _MEANING: Final[tuple[tuple[type[BaseException], Failure], ...]] = (
-    (_Stale, _not_sent("stale_connection", "the connection was of no use any more")),
-    (aiohttp.ClientConnectorDNSError, _not_sent("dns", "the provider's name could not be resolved")),
-    (aiohttp.ClientSSLError, _not_sent("tls", "no TLS connection could be made that may be trusted")),
-    (aiohttp.ClientConnectorError, _CONNECT_FAILED),
-    (aiohttp.ConnectionTimeoutError, _CONNECT_TIMEOUT),
-    (aiohttp.SocketTimeoutError, _ambiguous("read_timeout", "the provider said nothing for too long")),
-    (aiohttp.ServerDisconnectedError, _ambiguous("dropped", "the connection was closed without an answer")),
-    (aiohttp.ClientConnectionResetError, _RESET),
-    (aiohttp.ClientOSError, _RESET),
-    (aiohttp.ClientPayloadError, _ambiguous("broken_off", "the answer broke off")),
-    (aiohttp.ClientResponseError, _GARBLED),
-    (HttpProcessingError, _GARBLED),
+    (wire.Stale, _not_sent("stale_connection", "the connection was of no use any more")),
+    (httpx.ConnectTimeout, _CONNECT_TIMEOUT),
+    (httpx.ConnectError, _CONNECT_FAILED),
+    (httpx.ReadTimeout, _ambiguous("read_timeout", "the provider said nothing for too long")),
+    (wire.Dropped, _ambiguous("dropped", "the connection was closed without an answer")),
+    (wire.BrokenOff, _ambiguous("broken_off", "the answer broke off")),
+    (wire.Oversize, _ambiguous("oversize", "the answer was longer than may be read")),
+    (httpx.RemoteProtocolError, _ambiguous("garbled", "the answer was not HTTP")),
+    (httpx.ReadError, _ambiguous("reset", "the connection broke")),
+)
+
+#: What kept a connection from being made, where it was no error of the system's.
+_CONNECT_CAUSE: Final[tuple[tuple[type[BaseException], Failure], ...]] = (
+    (socket.gaierror, _not_sent("dns", "the provider's name could not be resolved")),
+    (ssl.SSLError, _not_sent("tls", "no TLS connection could be made that may be trusted")),
 )
 
 _CONNECT_ERRNO: Final = {
@@ -96,86 +89,62 @@ _REPEATED: Final = {"connect_refused", "unreachable", "connect_timeout", "dns", 
 
 def classify(error: BaseException) -> Failure:
     """Say what `error`, raised by the exchange of one request, tells about that request."""
-    cause = error.__cause__ if isinstance(error, httpx.HTTPError | _Lost) else error
-    failure = next((failure for kind, failure in _MEANING if isinstance(cause, kind)), _UNKNOWN)
-    if failure is _CONNECT_FAILED and isinstance(cause, OSError):
-        return _CONNECT_ERRNO.get(cause.errno or 0, failure)
-    return failure
+    failure = next((failure for kind, failure in _MEANING if isinstance(error, kind)), _UNKNOWN)
+    cause = error.__cause__
+    if failure is not _CONNECT_FAILED or not isinstance(cause, OSError):
+        return failure
+    known = next((known for kind, known in _CONNECT_CAUSE if isinstance(cause, kind)), None)
+    return known or _CONNECT_ERRNO.get(cause.errno or 0, failure)
 
 
 def _to_repeat(outcome: Response | Failure) -> bool:
     return isinstance(outcome, Failure) and outcome.code in _REPEATED
 
 
-class _Checked(aiohttp.ClientRequest):
-    """A request that is written on no connection that is closed already or on which the server spoke unasked.
-
-    aiohttp hands out an idle connection that holds such bytes (a 408, a second answer) and takes them for the
-    answer to the next request: one message would get another's outcome.
-    """
-
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        if conn.protocol is None or conn.protocol.should_close:
-            raise _Stale
-        return await super().send(conn)
-
-
-def _watched(reached: Callable[[str], None]) -> type[_Checked]:
-    """Return a request that tells when the operating system has all of it; what fits into a socket goes at once."""
-
-    class Watched(_Checked):
-        async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-            response = await super().send(conn)
-            if not self.body:
-                reached("write.after")
-            return response
-
-        async def write_bytes(
-            self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
-        ) -> None:
-            await super().write_bytes(writer, conn, content_length)
-            if self.body:
-                reached("write.after")
-
-    return Watched
-
-
-def _tracing(reached: Callable[[str], None]) -> aiohttp.TraceConfig:
-    """Return what tells how far an exchange is, but for its last bytes in either direction."""
-
-    def told(point: str) -> Callable[..., Awaitable[None]]:
-        async def tell(*_: object) -> None:
-            reached(point)
-
-        return tell
-
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_create_start.append(told("connect.before"))
-    tracing.on_connection_create_end.append(told("connect.after"))
-    # Its name notwithstanding, this one comes before they are written, and once the connection was found good.
-    tracing.on_request_headers_sent.append(told("write.before"))
-    tracing.on_request_end.append(told("read.before"))
-    return tracing
-
-
-async def _never_repeat(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from silently repeating a GET, PUT or DELETE whose connection was lost, new or reused.
-
-    It repeats on these two types only. Its switch for that, `ClientSession._retry_connection`, is private.
-    """
-    try:
-        return await send(request)
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _Lost from error
-
-
-def _user_agent() -> str:
+def user_agent() -> str:
+    """Return what we call ourselves, to providers and consumers."""
     try:
         return f"dispatcher/{version('dispatcher')}"
     except PackageNotFoundError:  # run from its sources, not installed
         return "dispatcher"
+
+
+#: What a method and a header's name are made of (RFC 9110, 5.6.2).
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+#: What every request says, unless its adapter does.
+_SAID: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": user_agent()}
+
+
+def _shape(url: str, *headers: tuple[str, str]) -> tuple[httpx.URL, httpx.Headers]:
+    """Return what httpx makes of a URL and headers, all that it costs much time for.
+
+    Raises where that is no valid request, carries a password in its URL, or says itself how long it is.
+    """
+    parsed = httpx.URL(url)
+    asked = httpx.Headers(headers)
+    said = httpx.Headers({"Host": parsed.netloc.decode("ascii"), **_SAID})
+    said.update(asked)
+    names, values = [name for name, _ in headers], "".join(value for _, value in headers)
+    if parsed.scheme not in {"http", "https"} or not parsed.host or parsed.userinfo:
+        raise ValueError
+    if not all(map(_TOKEN.fullmatch, names)) or {*values} & {*"\r\n\0"} or wire.FRAMING & {*asked}:
+        raise ValueError
+    return parsed, said
+
+
+#: By URL and headers, which hold an account's credentials, as its adapter does.
+_remembered: Final = lru_cache(_SHAPES)(_shape)
+
+
+def _prepared(request: Request) -> httpx.Request:
+    """Build httpx's request; raises where it is no valid one."""
+    # What is in a query may be another for each request.
+    shape = _shape if "?" in request.url else _remembered
+    url, headers = shape(request.url, *request.headers.items())
+    if not _TOKEN.fullmatch(request.method):
+        raise ValueError
+    return httpx.Request(request.method, url, headers=headers, stream=httpx.ByteStream(request.body))
 
 
 class Transport:
@@ -192,7 +161,7 @@ class Transport:
         read: float = 15.0,
         max_body: int = 1 << 20,
         retry_connect: int = 2,
-        tls: SSLContext | None = None,
+        tls: ssl.SSLContext | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         reached: Callable[[str], None] | None = None,
     ) -> None:
@@ -205,15 +174,18 @@ class Transport:
         """
         if connect >= deadline:
             raise ValueError("connect must be shorter than deadline: a try would end without an outcome")
-        self._deadline, self._connect, self._max_body = deadline, connect, max_body
+        self._deadline, self._connect = deadline, connect
         self._retry_connect, self._sleep, self._reached = retry_connect, sleep, reached
-        # "pool" bounds all that comes before the request is written. A wait for a place in the pool would
-        # look like a connect timeout, so there is none: the pool is unlimited.
-        self._timeout = {"pool": connect, "read": read}
-        self._tls = tls or httpx.create_ssl_context(trust_env=False)
         # Driven without an `httpx.AsyncClient`: that logs every URL at INFO, on a logger which the
         # application uses too, and is slower.
-        self._http = AiohttpTransport(verify=self._tls, trust_env=False, client=self._session)
+        self._http: httpx.AsyncBaseTransport = wire.Wire(
+            tls=tls or httpx.create_ssl_context(trust_env=False),
+            connect=connect,
+            read=read,
+            max_body=max_body,
+            keepalive=_KEEPALIVE,
+            reached=reached,
+        )
         self._closed = False
 
     async def send(self, request: Request) -> Response | Failure:
@@ -221,7 +193,7 @@ class Transport:
         if self._closed:
             return _CLOSED
         try:
-            prepared = self._prepare(request)
+            prepared = _prepared(request)
         except Exception:  # noqa: BLE001 - whatever is wrong with it, nothing was sent
             return _UNSENDABLE
         ends = asyncio.get_running_loop().time() + self._deadline
@@ -243,51 +215,16 @@ class Transport:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _session(self) -> aiohttp.ClientSession:
-        """Make aiohttp's part; called with the first request, when the event loop is there."""
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._tls, limit=0, keepalive_timeout=_KEEPALIVE),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": _user_agent(), "Accept-Encoding": "identity"},
-            skip_auto_headers=["Content-Type"],
-            request_class=_Checked if self._reached is None else _watched(self._reached),
-            middlewares=(_never_repeat,),
-            trust_env=False,
-            trace_configs=None if self._reached is None else [_tracing(self._reached)],
-        )
-
-    def _prepare(self, request: Request) -> httpx.Request:
-        """Build httpx's request; raises where it is no valid one or carries a password in its URL."""
-        extensions = {"timeout": self._timeout}
-        prepared = httpx.Request(
-            request.method, request.url, headers=request.headers, content=request.body, extensions=extensions
-        )
-        url = prepared.url
-        written = "".join([request.method, *request.headers, *request.headers.values()])
-        if url.scheme not in {"http", "https"} or not url.host or url.userinfo or {*written} & {*"\r\n\0"}:
-            raise ValueError
-        return prepared
-
     async def _try(self, request: httpx.Request) -> Response | Failure:
         try:
             answer = await self._http.handle_async_request(request)
-            try:
-                return await self._whole(answer)
-            finally:
-                await answer.aclose()
+            # Of the stream itself, which is never unpacked.
+            body = b"".join([part async for part in answer.stream])  # type: ignore[union-attr]  # it is asynchronous
         except Exception as error:  # noqa: BLE001 - there is a meaning for everything
             return classify(error)
-
-    async def _whole(self, answer: httpx.Response) -> Response | Failure:
-        """Read the body as it comes, never unpacked, and no more of it than may be."""
-        body = bytearray()
-        async for chunk in answer.stream:  # type: ignore[union-attr] # this transport's streams are asynchronous
-            body += chunk
-            if len(body) > self._max_body:
-                return _OVERSIZE
         if self._reached is not None:
             self._reached("read.after")
-        return Response(status=answer.status_code, headers=dict(answer.headers.items()), body=bytes(body))
+        return Response(status=answer.status_code, headers=dict(answer.headers.items()), body=body)
 
     async def _try_again(self, request: httpx.Request, failed: Response | Failure, ends: float) -> Response | Failure:
         """Repeat what was surely not sent, while a whole connect still fits in before `ends`.

@@ -18,17 +18,43 @@ from typing import Final, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from dispatcher.cli import countries, jobs, money, optouts, providers, running, sandbox, sending, watching
+from dispatcher.cli import (
+    api,
+    callbacks,
+    countries,
+    events,
+    guards,
+    jobs,
+    money,
+    optouts,
+    privacy,
+    providers,
+    quiet,
+    running,
+    sandbox,
+    sending,
+    texts,
+    watching,
+)
 from dispatcher.cli.commands import Commands
 from dispatcher.cli.output import fail
 from dispatcher.errors import DispatcherError, InvalidRequest
 from dispatcher.privacy import mask_numbers, one_line
 
 #: The modules whose commands stand at the top, in the order of `dispatcher --help`.
-_THEMES: Final = (running, sending, jobs, watching, money)
+_THEMES: Final = (running, sending, texts, jobs, watching, money, quiet, privacy)
 
 #: Those whose commands stand below a name of their own: `dispatcher sandbox inbox`.
-_BELOW: Final = {"sandbox": sandbox, "optouts": optouts, "providers": providers, "countries": countries}
+_BELOW: Final = {
+    "events": events,
+    "sandbox": sandbox,
+    "optouts": optouts,
+    "providers": providers,
+    "countries": countries,
+    "guards": guards,
+    "callbacks": callbacks,
+    "api": api,
+}
 
 #: What a disk that takes no more says.
 _NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}

@@ -1,11 +1,10 @@
-"""The commands about jobs that exist: `job`, `jobs`, `events`, `wait`, `cancel`, `resolve`, `redrive`."""
+"""The commands about jobs that exist: `job`, `jobs`, `wait`, `cancel`, `resolve`, `redrive`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import msgspec
 import typer
 
 from dispatcher.cli.commands import Commands
@@ -20,7 +19,6 @@ from dispatcher.cli.options import (
 )
 from dispatcher.cli.output import client, end, end_batch, fail, print_json, show, show_batch
 from dispatcher.errors import DispatcherError, InvalidRequest, StoreUnavailable
-from dispatcher.privacy import one_line
 
 if TYPE_CHECKING:
     from dispatcher.client import Dispatcher
@@ -77,32 +75,6 @@ def jobs(
 
 
 @app.command()
-def events(
-    *,
-    after: Annotated[str | None, typer.Option(help="Go on after this cursor; 0 is the oldest kept.")] = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as they come.")] = False,
-    timeout: Annotated[float | None, typer.Option(help="Go on until so many seconds were quiet.", min=0)] = None,
-    as_json: AsJson = False,
-    reveal: Reveal = False,
-) -> None:
-    """Show what happened, oldest first.
-
-    [bold]dispatcher events -f --after 1795300528378-0[/bold]
-    """
-    from dispatcher.batches import in_words
-
-    with client() as dispatcher:
-        start = after if after is not None or follow else "0"
-        for event in dispatcher.events(start, timeout=timeout if follow else timeout or 0, reveal=reveal):
-            if as_json:
-                print_json(msgspec.to_builtins(event))
-            else:
-                told = event.data
-                of = in_words(told) if event.type == "batch.settled" else _concerned(told)
-                typer.echo(f"{event.cursor}  {event.at:%H:%M:%S}  {event.type:<24} {told['id']}  {of}")
-
-
-@app.command()
 def wait(
     id_: JobId = None,
     *,
@@ -128,7 +100,7 @@ def wait(
 def cancel(id_: JobId = None, *, batch: WholeBatch = None, as_json: AsJson = False) -> None:
     """Take back a job that is not being sent yet, or all such jobs of a batch, which then takes no more.
 
-    [bold]dispatcher cancel 06h00...[/bold]
+    [bold]dispatcher cancel 06h00...[/bold]; of a verification the code is right no more, though it was sent
     """
     job_id = _either(id_, batch)
     with client() as dispatcher:
@@ -249,11 +221,3 @@ def _redrive_many(dispatcher: Dispatcher, ids: list[str] | None, more: dict[str,
         full_stop = "" if why.endswith("?") else "."
         fail(f"{why}{full_stop} Run the same command again and it goes on: no job is redriven twice", code)
     raise typer.Exit(0 if report.good else 1)
-
-
-def _concerned(told: dict[str, Any]) -> str:
-    """Return in one line whom an event is about, and what they said."""
-    if "from" in told:
-        return one_line(f"{told['from']} to {told['to'] or told['provider']}: {told['text']}")
-    why = told["failure"]["message"] if told.get("failure") else told.get("by", "")
-    return one_line(f"{told.get('to') or told.get('number') or ''} {why}")

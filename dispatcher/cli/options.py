@@ -20,7 +20,8 @@ _MINUTE: Final = timedelta(minutes=1)
 def _checked_until(word: str) -> str:
     """Refuse another word than the two before anything is enqueued."""
     if word not in {"settled", "final"}:
-        raise InvalidRequest("--until", "must be settled or final", shown(word))
+        # What stands there may be the option or the text that was to come next.
+        raise InvalidRequest("--until", "must be settled or final")
     return word
 
 
@@ -42,11 +43,29 @@ OnUnknown = Annotated[
 ]
 Idempotency = Annotated[str | None, typer.Option("--idempotency-key", help="The same key returns the first job.")]
 ValidFor = Annotated[float | None, typer.Option(help="Seconds after which it is not sent any more.")]
+Timezone = Annotated[str | None, typer.Option(help="Where the person is, for quiet hours: Europe/London")]
 LaneName = Annotated[str | None, typer.Option("--lane", help="high or normal.")]
 Options = Annotated[list[str] | None, typer.Option("--option", help="The provider's own, as key=value; repeatable.")]
 MaxSegments = Annotated[int | None, typer.Option(help="Refuse a text of more segments.", min=1)]
+SmartEncoding = Annotated[
+    bool | None,
+    typer.Option(help="Send typeset quotes and the like as plain ones where they alone force UCS-2. Default: as set."),
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until it is settled; exit 0 only for a good end.")]
 Timeout = Annotated[float, typer.Option(help="Seconds to wait.", min=0)]
+GuardKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--guard-key", metavar="NAME=VALUE", help="What codes are counted by, such as ip=203.0.113.7; may be repeated."
+    ),
+]
+CallbackUrl = Annotated[
+    str | None, typer.Option(help="Who is told what becomes of it, by signed HTTP requests; empty for nobody.")
+]
+CallbackTask = Annotated[
+    str | None, typer.Option(help="The same by a Celery task of yours, such as billing.on_message.")
+]
+CallbackQueue = Annotated[str | None, typer.Option(help="The queue of that task. Default: DISPATCHER_CALLBACK_QUEUE.")]
 JobId = Annotated[str | None, typer.Argument(metavar="ID", help="A job's id.", show_default=False)]
 WholeBatch = Annotated[str | None, typer.Option("--batch", help="The id of a batch, instead of a job's.")]
 UntilName = Annotated[str, typer.Option("--until", help="settled or final.", callback=_checked_until)]

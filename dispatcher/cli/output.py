@@ -11,7 +11,7 @@ from dispatcher.errors import WaitTimeout
 from dispatcher.privacy import one_line
 
 if TYPE_CHECKING:
-    from dispatcher.batches import Until
+    from dispatcher.batches import Batch, Until
     from dispatcher.client import Dispatcher
     from dispatcher.jobs import Job
 
@@ -73,6 +73,27 @@ def end(
     ended = dispatcher.get(begun.id, reveal=reveal)
     show(ended, as_json=as_json)
     raise typer.Exit(0 if ended.good else 1)
+
+
+def end_lookups(
+    dispatcher: Dispatcher, batch: Batch, *, wait: bool, timeout: float, until: str, as_json: bool, reveal: bool
+) -> None:
+    """Show each lookup of a batch, waited for where asked, and exit by how they ended."""
+    late = ""
+    if wait:
+        try:
+            batch.wait(until=_UNTIL[until], timeout=timeout)
+        except WaitTimeout as error:
+            late = str(error)
+    ended = [*dispatcher.get_many([*batch.jobs.ids], reveal=reveal).values()]
+    for one in ended:
+        show(one, as_json=as_json)
+    if late:
+        fail(late)
+    if wait:
+        raise typer.Exit(0 if all(one.good for one in ended) else 1)
+    if not as_json:
+        show_batch(batch.to_dict(), as_json=False)
 
 
 def end_batch(dispatcher: Dispatcher, id_: str, *, timeout: float, until: str, as_json: bool) -> NoReturn:

@@ -19,6 +19,7 @@ from dispatcher.cli.commands import Commands
 from dispatcher.cli.options import AsJson
 from dispatcher.cli.output import fail, print_json
 from dispatcher.errors import ConfigurationError, InvalidRequest, StoreUnavailable
+from dispatcher.notices import NOTIFY
 from dispatcher.privacy import shown
 from dispatcher.processes import RECEIVER_PORT
 
@@ -65,12 +66,14 @@ def up(*, as_json: AsJson = False) -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def worker(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The account to work for; several are separated by commas.")],
+    name: Annotated[
+        str, typer.Argument(help="The account to work for, or notify, which calls back; several: with commas.")
+    ],
     loglevel: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Work for an account until told to stop: Celery, with everything that matters set.
+    """Work for an account, or call applications back (notify), until told to stop: Celery, with all that matters set.
 
     What follows NAME goes to `celery worker` as it is: [bold]dispatcher worker textgoto --concurrency 32[/bold]
     """
@@ -80,8 +83,10 @@ def worker(
 
     settings = load()
     settings.require_redis()
+    settings.require_server("a worker")
     accounts = name.split(",")
-    adapters(settings, accounts)
+    # Telling consumers needs no account.
+    adapters(settings, [one for one in accounts if one.strip() != NOTIFY])
     arguments = ["--quiet", "-A", "workers", "worker", "-Q", name, "--loglevel", loglevel, *context.args]
     if as_json:
         node = node_name(accounts, os.getpid(), socket.gethostname())

@@ -1,4 +1,4 @@
-"""The commands that make jobs: `send`, `send-file`, `verify`, `check`, `lookup`, `op`."""
+"""The commands that make jobs: `send`, `send-file`, `verify`, `resend`, `check`, `lookup`, `op`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from typer.core import TyperCommand
 from dispatcher.cli.commands import Commands
 from dispatcher.cli.options import (
     AsJson,
+    CallbackQueue,
+    CallbackTask,
+    CallbackUrl,
     FailoverAfter,
+    GuardKeys,
     Idempotency,
     LaneName,
     MaxSegments,
@@ -23,8 +27,10 @@ from dispatcher.cli.options import (
     Reference,
     Reveal,
     Sender,
+    SmartEncoding,
     Tenant,
     Timeout,
+    Timezone,
     UntilName,
     ValidFor,
     Wait,
@@ -34,7 +40,7 @@ from dispatcher.cli.options import (
     pairs,
     stdin,
 )
-from dispatcher.cli.output import client, end, fail, print_json
+from dispatcher.cli.output import client, end, end_lookups, fail, print_json
 from dispatcher.errors import ConfigurationError, InvalidRequest, StoreUnavailable, UnknownProvider
 from dispatcher.privacy import shown
 
@@ -75,11 +81,16 @@ def send(
     idempotency_key: Idempotency = None,
     valid_for: ValidFor = None,
     send_at: Annotated[str | None, typer.Option(help="Not before: 2026-12-24T09:00:00+01:00")] = None,
+    timezone: Timezone = None,
     lane: LaneName = None,
     on_unknown: OnUnknown = "hold",
     failover_after: FailoverAfter = None,
     max_segments: MaxSegments = None,
+    smart_encoding: SmartEncoding = None,
     option: Options = None,
+    callback_url: CallbackUrl = None,
+    callback_task: CallbackTask = None,
+    callback_queue: CallbackQueue = None,
     wait: Wait = False,
     timeout: Timeout = 30,
     until: UntilName = "settled",
@@ -103,11 +114,16 @@ def send(
             idempotency_key=idempotency_key,
             valid_for=valid_for,
             send_at=moment("--send-at", send_at),
+            timezone=timezone,
             lane=lane,
             on_unknown=on_unknown,
             failover_after=failover_after,
             max_segments=max_segments,
+            smart_encoding=smart_encoding,
             options=pairs(option or []),
+            callback_url=callback_url,
+            callback_task=callback_task,
+            callback_queue=callback_queue,
         )
         end(dispatcher, job, wait=wait, timeout=timeout, until=until, as_json=as_json, reveal=reveal)
 
@@ -132,11 +148,16 @@ def send_file(
     tenant: Tenant = "",
     valid_for: ValidFor = None,
     send_at: Annotated[str | None, typer.Option(help="Not before: 2026-12-24T09:00:00+01:00")] = None,
+    timezone: Timezone = None,
     lane: LaneName = None,
     on_unknown: OnUnknown = "hold",
     failover_after: FailoverAfter = None,
     max_segments: MaxSegments = None,
+    smart_encoding: SmartEncoding = None,
     option: Options = None,
+    callback_url: CallbackUrl = None,
+    callback_task: CallbackTask = None,
+    callback_queue: CallbackQueue = None,
     batch_id: Annotated[
         str | None, typer.Option(help="The batch's name. Default: made of the file and these options.")
     ] = None,
@@ -180,6 +201,12 @@ def send_file(
         terms["failover_after"] = failover_after
     if max_segments is not None:
         terms["max_segments"] = max_segments
+    if timezone is not None:
+        terms["timezone"] = timezone
+    if smart_encoding is not None:
+        terms["smart_encoding"] = smart_encoding
+    told = {"callback_url": callback_url, "callback_task": callback_task, "callback_queue": callback_queue}
+    terms |= {name: value for name, value in told.items() if value is not None}
     asked = Asked(
         file=file,
         format=format_,
@@ -223,7 +250,12 @@ def verify(
     on_unknown: OnUnknown = "hold",
     failover_after: FailoverAfter = None,
     max_segments: MaxSegments = None,
+    smart_encoding: SmartEncoding = None,
     option: Options = None,
+    callback_url: CallbackUrl = None,
+    callback_task: CallbackTask = None,
+    callback_queue: CallbackQueue = None,
+    guard_key: GuardKeys = None,
     wait: Wait = False,
     timeout: Timeout = 30,
     until: UntilName = "settled",
@@ -248,8 +280,34 @@ def verify(
             on_unknown=on_unknown,
             failover_after=failover_after,
             max_segments=max_segments,
+            smart_encoding=smart_encoding,
             options=pairs(option or []),
+            callback_url=callback_url,
+            callback_task=callback_task,
+            callback_queue=callback_queue,
+            guard_keys=pairs(guard_key or []),
         )
+        end(dispatcher, job, wait=wait, timeout=timeout, until=until, as_json=as_json, reveal=reveal)
+
+
+@app.command()
+def resend(
+    id_: Annotated[str, typer.Argument(metavar="ID", help="The verification's id, or that of one it was resent as.")],
+    *,
+    provider: Provider = None,
+    guard_key: GuardKeys = None,
+    wait: Wait = False,
+    timeout: Timeout = 30,
+    until: UntilName = "settled",
+    as_json: AsJson = False,
+    reveal: Reveal = False,
+) -> None:
+    """Send another code for a verification; the one before is right no more.
+
+    [bold]dispatcher resend 06h00... --wait[/bold]; codes are checked by either id
+    """
+    with client() as dispatcher:
+        job = dispatcher.resend(id_, provider=accounts(provider), guard_keys=pairs(guard_key or []))
         end(dispatcher, job, wait=wait, timeout=timeout, until=until, as_json=as_json, reveal=reveal)
 
 
@@ -276,35 +334,69 @@ def check(
 
 @app.command()
 def lookup(
-    to: Annotated[str, typer.Argument(help="A number in international form: +447700900001")],
+    to: Annotated[list[str], typer.Argument(metavar="NUMBER...", help="Numbers in international form: +447700900001")],
     *,
     provider: Provider = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Take no remembered answer.")] = False,
+    free: Annotated[
+        bool, typer.Option("--free", help="Show what the numbers themselves tell; nobody is asked.")
+    ] = False,
+    batch_id: Annotated[str | None, typer.Option(help="The name of the batch that several numbers make.")] = None,
     reference: Reference = "",
     tenant: Tenant = "",
     idempotency_key: Idempotency = None,
     valid_for: ValidFor = None,
     lane: LaneName = None,
+    callback_url: CallbackUrl = None,
+    callback_task: CallbackTask = None,
+    callback_queue: CallbackQueue = None,
     wait: Wait = False,
     timeout: Timeout = 30,
     until: UntilName = "settled",
     as_json: AsJson = False,
     reveal: Reveal = False,
 ) -> None:
-    """Ask what a provider knows of a number.
+    """Ask what a provider knows of a number, or of several, which make a batch.
 
-    [bold]dispatcher lookup +447700900001 --wait[/bold]
+    [bold]dispatcher lookup +447700900001 --wait[/bold]; without any provider or Redis
+    [bold]dispatcher lookup +442079460123 --free --reveal[/bold]
     """
+    if free:
+        _show_described(to, as_json=as_json, reveal=reveal)
+        return
+    terms: dict[str, Any] = {
+        "provider": accounts(provider),
+        "reference": reference,
+        "tenant": tenant,
+        "valid_for": valid_for,
+        "lane": lane,
+        "fresh": fresh,
+        "callback_url": callback_url,
+        "callback_task": callback_task,
+        "callback_queue": callback_queue,
+    }
     with client() as dispatcher:
-        job = dispatcher.lookup(
-            to,
-            provider=accounts(provider),
-            reference=reference,
-            tenant=tenant,
-            idempotency_key=idempotency_key,
-            valid_for=valid_for,
-            lane=lane,
-        )
-        end(dispatcher, job, wait=wait, timeout=timeout, until=until, as_json=as_json, reveal=reveal)
+        if len(to) == 1 and batch_id is None:
+            job = dispatcher.lookup(to[0], idempotency_key=idempotency_key, **terms)
+            end(dispatcher, job, wait=wait, timeout=timeout, until=until, as_json=as_json, reveal=reveal)
+            return
+        if idempotency_key is not None:
+            raise InvalidRequest("--idempotency-key", "is for one number; several are told by --batch-id")
+        batch = dispatcher.lookup_many(to, batch_id=batch_id, **terms)
+        end_lookups(dispatcher, batch, wait=wait, timeout=timeout, until=until, as_json=as_json, reveal=reveal)
+
+
+def _show_described(numbers: list[str], *, as_json: bool, reveal: bool) -> None:
+    """Show what numbers say of themselves."""
+    from dispatcher.lookups import describe
+
+    for told in [describe(one).to_dict(reveal=reveal) for one in numbers]:
+        if as_json:
+            print_json(told)
+            continue
+        typer.echo(told.pop("number"))
+        for name, value in told.items():
+            typer.echo(f"  {name}: {', '.join(value) if isinstance(value, list) else value}")
 
 
 @app.command(cls=_Operations)
@@ -320,6 +412,9 @@ def op(
     tenant: Tenant = "",
     idempotency_key: Idempotency = None,
     valid_for: ValidFor = None,
+    callback_url: CallbackUrl = None,
+    callback_task: CallbackTask = None,
+    callback_queue: CallbackQueue = None,
     wait: Wait = False,
     timeout: Timeout = 30,
     until: UntilName = "settled",
@@ -358,6 +453,9 @@ def op(
             tenant=tenant,
             idempotency_key=idempotency_key,
             valid_for=valid_for,
+            callback_url=callback_url,
+            callback_task=callback_task,
+            callback_queue=callback_queue,
             arguments=given,
         )
         end(dispatcher, job, wait=wait, timeout=timeout, until=until, as_json=as_json, reveal=reveal)

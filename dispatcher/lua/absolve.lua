@@ -2,6 +2,6 @@
 -- ARGV: the taker's token, then the ids
 for i = 2, #ARGV do
   local job = load(ARGV[i])
-  if job and job.taker == ARGV[1] then redis.call('HSET', job_key(job.id), 'k', 0) end
+  if job and job.taker == ARGV[1] then set(job, 'k', 0) end
 end
 return #ARGV - 1

@@ -1,14 +1,15 @@
 -- Claim taken jobs just before their request is written: the intent is durable before a byte leaves.
--- ARGV: the taker's token, which fences what follows; ms of the lease, ms to keep jobs, "1" where those are ended that may
---       not be sent, and nothing is claimed, else ""; n, and n budget counters: name, rule, unit ("messages", "segments",
---       "money <currency>"), "day" or "month", cap, the amount a warning comes at; then for each job: id, whether it may be
---       repeated (never, once, always), the hash of the number that it texts or "", that number's country or "", its
---       segments (0 where it is no text), "<millionths> <currency>" of a segment or "", the counters that it counts in
---       (their positions, separated by spaces), n, and n pairs of field and value to set with it
+-- ARGV: ms of the lease, ms to keep jobs, "1" where those are ended that may not be sent, and nothing is claimed, else "";
+--       n, and n budget counters: name, rule, unit ("messages", "segments", "money <currency>"), "day" or "month", cap, the
+--       amount a warning comes at; then for each job: the taker's token, which fences what follows; id, whether it may be
+--       repeated (never, once, always, resend), the hash of the number that it texts or "", that number's country or "",
+--       its segments (0 where it is no text), "<millionths> <currency>" of a segment or "", the counters that it counts in
+--       (their positions, separated by spaces), the hashes of its tenant, its sender and both, where it has these,
+--       separated by spaces, n, and n pairs of field and value to set with it
 -- Returns how many claims there ever were, by which a history that went back is noticed; then for each job 1 where it is
 -- ours, else its state, or "failed:refused" where it is ended just now since a budget or its country leaves no room. Made
 -- again because its answer was lost, a call finds its own. A job counts in a budget once, however often it is claimed.
-local token, lease, keep, ends_only = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
+local lease, keep, ends_only = tonumber(ARGV[1]), ARGV[2], ARGV[3] == '1'
 local now = now_ms()
 local answer, won = {0}, 0
 
@@ -21,10 +22,31 @@ local function stopped(job, adds)
   return true
 end
 
-local closed = redis.call('EXISTS', 'd:kc') == 1
+-- Let a text go on to the next account of its route, where its own blocks somebody who wants texts since; answers whether
+-- it does. Where there is none it is asked: perhaps it blocks them no more.
+local function passed_on(job, claim)
+  if not (claim.blocked and blocks_of(claim.number)[job.p]) then return false end
+  local account, position = following(job)
+  if not account then
+    claim.tries_block = true
+    return false
+  end
+  note(job, now, 'moves to ' .. account .. ': ' .. job.p .. ' itself blocks them')
+  go_on(job, account, position, now)
+  park(job, 'retry', now)
+  return true
+end
 
-for _, claim in ipairs(read_claims(5)) do
-  local job, text = load(claim.id), claim.text
+local closed = redis.call('EXISTS', 'd:kc') == 1
+local claims = read_claims(4)
+local texts = {}
+for _, claim in ipairs(claims) do
+  if claim.number ~= '' then texts[#texts + 1] = claim end
+end
+ask_list(texts)
+
+for _, claim in ipairs(claims) do
+  local job, text, token = load(claim.id), claim.text, claim.token
   if not job then
     answer[#answer + 1] = 'gone'
   elseif job.s == 'sending' and job.f == token then
@@ -34,8 +56,13 @@ for _, claim in ipairs(read_claims(5)) do
   elseif job.z and job.z <= now then
     fail(job, 'expired', now, 'its time passed before it was sent', 'expired', '', keep)
     answer[#answer + 1] = job.s
-  elseif claim.number ~= '' and redis.call('HEXISTS', 'd:no', claim.number) == 1 then
+  elseif code_is_over(job) then
+    fail(job, 'cancelled', now, 'its verification is over', 'refused', 'cancelled', keep)
+    answer[#answer + 1] = job.s
+  elseif claim.alone and not job.v.ps then
     leave_alone(job, now, keep)
+    answer[#answer + 1] = job.s
+  elseif passed_on(job, claim) then
     answer[#answer + 1] = job.s
   else
     estimate(job.p, text, claim.each)
@@ -45,9 +72,9 @@ for _, claim in ipairs(read_claims(5)) do
     elseif ends_only then
       answer[#answer + 1] = job.s
     else
-      take_claim(job, claim, adds, token, 'attempt ' .. (job.a + 1), now, lease, keep)
-      local expires = #claim.fields > 0 and redis.call('HMGET', job_key(job.id), 'vx', 've')
-      if expires and expires[1] and expires[2] then redis.call('ZADD', 'd:v', expires[2], job.id) end
+      take_claim(job, claim, adds, 'attempt ' .. (job.a + 1), now, lease, keep)
+      if claim.tries_block then set(job, 'bl', claim.number) end
+      if #claim.fields > 0 and job.v.vx and job.v.ve then zadd('d:v', job.v.ve, job.id) end
       answer[#answer + 1] = 1
       won = won + 1
     end

@@ -39,7 +39,7 @@ end
 -- The counters among `mine` that a job was not counted in yet, each with what it adds there; and those it was.
 local function uncounted(job, mine, text)
   if #mine == 0 then return {} end
-  local counted = redis.call('HGET', job_key(job.id), 'gb') or ''
+  local counted = job.v.gb or ''
   local found, lines = {counted = counted}, '\n' .. counted .. '\n'
   for _, counter in ipairs(mine) do
     if not string.find(lines, ' ' .. counter.name .. '\n', 1, true) then
@@ -111,26 +111,33 @@ local function read_claims(at)
     }
   end
   while i <= #ARGV do
-    local claim = {id = ARGV[i], repeated = ARGV[i + 1], number = ARGV[i + 2], each = ARGV[i + 5], mine = {}, fields = {}}
-    claim.text = {country = ARGV[i + 3], segments = tonumber(ARGV[i + 4]), estimate = 0, currency = ''}
-    for index in string.gmatch(ARGV[i + 6], '%d+') do claim.mine[#claim.mine + 1] = counters[tonumber(index)] end
-    local pairs_left = tonumber(ARGV[i + 7])
-    for f = i + 8, i + 7 + 2 * pairs_left do claim.fields[#claim.fields + 1] = ARGV[f] end
+    local claim = {
+      token = ARGV[i], id = ARGV[i + 1], repeated = ARGV[i + 2], number = ARGV[i + 3], each = ARGV[i + 6], mine = {},
+      fields = {}, text = {country = ARGV[i + 4], segments = tonumber(ARGV[i + 5]), estimate = 0, currency = ''},
+    }
+    for index in string.gmatch(ARGV[i + 7], '%d+') do claim.mine[#claim.mine + 1] = counters[tonumber(index)] end
+    claim.scopes = ARGV[i + 8]
+    local pairs_left = tonumber(ARGV[i + 9])
+    for f = i + 10, i + 9 + 2 * pairs_left do claim.fields[#claim.fields + 1] = ARGV[f] end
     claims[#claims + 1] = claim
-    i = i + 8 + 2 * pairs_left
+    i = i + 10 + 2 * pairs_left
   end
   return claims
 end
 
 -- Claim a job, and count it.
-local function take_claim(job, claim, adds, token, detail, now, lease, keep)
-  local fields, text = claim.fields, claim.text
-  local counted = spend(adds, now)
+local function take_claim(job, claim, adds, detail, now, lease, keep)
+  local counted, text = spend(adds, now), claim.text
   move(job, 'sending', now, detail, keep)
   -- What was read before an earlier attempt says nothing of this one.
-  redis.call('HDEL', job_key(job.id), 'k', 'q', 'vb', 'ge')
-  if counted then fields = {'gb', counted, unpack(fields)} end
-  if text.estimate > 0 then fields = {'ge', int(text.estimate) .. ' ' .. text.currency, unpack(fields)} end
-  redis.call('HSET', job_key(job.id), 'f', token, 'a', job.a + 1, 'o', claim.repeated, unpack(fields))
-  redis.call('ZADD', 'd:l', now + lease, job.id)
+  set(job, 'vb', nil)
+  set(job, 'ge', text.estimate > 0 and int(text.estimate) .. ' ' .. text.currency or nil)
+  set(job, 'k', nil)
+  set(job, 'q', nil)
+  if counted then set(job, 'gb', counted) end
+  set(job, 'f', claim.token)
+  set(job, 'a', job.a + 1)
+  set(job, 'o', claim.repeated ~= 'never' and claim.repeated or nil)
+  set_all(job, claim.fields)
+  zadd('d:l', now + lease, job.id)
 end

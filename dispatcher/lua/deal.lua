@@ -26,18 +26,25 @@ local function grown(queue, out)
   return n
 end
 
--- Take as many as `left` jobs from the line whose turn it is; answers their ids.
-local function turn(queue, left)
-  local tenants = 'd:qt:' .. queue
-  local tenant = redis.call('ZRANGE', tenants, 0, 0)[1]
-  local batches = 'd:qb:' .. queue .. ':' .. tenant
-  local batch = redis.call('ZRANGE', batches, 0, 0)[1]
-  local taken, ids = redis.call('ZPOPMIN', line_key(queue, batch, tenant), math.min(left, TURN)), {}
-  for i = 1, #taken, 2 do ids[#ids + 1] = taken[i] end
-  redis.call('ZINCRBY', batches, #ids, batch)
-  redis.call('ZINCRBY', tenants, #ids, tenant)
-  tidy_line(queue, batch, tenant)
-  return ids
+-- Take as many as `left` jobs from the line whose turn it is, all where no other waits; `dealt` has their ids then.
+local function turn(queue, left, dealt)
+  local tenants = redis.call('ZRANGE', 'd:qt:' .. queue, 0, 1)
+  local tenant = tenants[1]
+  local batches = redis.call('ZRANGE', 'd:qb:' .. queue .. ':' .. tenant, 0, 1)
+  local batch = batches[1]
+  local most = #tenants == 1 and #batches == 1 and left or math.min(left, TURN)
+  local taken = redis.call('ZPOPMIN', line_key(queue, batch, tenant), most)
+  for i = 1, #taken, 2 do
+    local id = taken[i]
+    dealt[#dealt + 1] = id
+    zadd('d:o:' .. queue, now, id)
+    -- What was put into its line with the ms it was made at came back, and says that it waits.
+    local job = tonumber(taken[i + 1]) % 1 == 0 and load(id)
+    if job then set(job, 'w', nil) end
+  end
+  redis.call('ZINCRBY', 'd:qb:' .. queue .. ':' .. tenant, #taken / 2, batch)
+  redis.call('ZINCRBY', 'd:qt:' .. queue, #taken / 2, tenant)
+  tidy_line(queue, batch, tenant, false)
 end
 
 -- Let jobs go on to the next account of their route, where they have one: this one is left alone for a while. Those of
@@ -55,6 +62,7 @@ local function move_on(queue)
       end
     end
   end
+  write_all()
 end
 
 -- Whether nobody is sent anything for a while: its breaker is open, or it throttled us three times in a row at least,
@@ -73,11 +81,7 @@ local function deal(queue, high, with)
   if left_alone() then move_on(queue) end
   local left = math.min(most, grown(queue, out) - out, room(account, high, ahead, now) - out - with)
   while #dealt < left and redis.call('EXISTS', 'd:qt:' .. queue) == 1 do
-    for _, id in ipairs(turn(queue, left - #dealt)) do
-      redis.call('ZADD', 'd:o:' .. queue, now, id)
-      redis.call('HDEL', job_key(id), 'w')
-      dealt[#dealt + 1] = id
-    end
+    turn(queue, left - #dealt, dealt)
   end
   return dealt, out + #dealt
 end

@@ -6,15 +6,15 @@ local ids = redis.call('ZRANGEBYSCORE', 'd:w:' .. queue, '-inf', now, 'LIMIT', 0
 local at_once = room_at_once(queue)
 local out = {}
 for _, id in ipairs(ids) do
-  redis.call('ZREM', 'd:w:' .. queue, id)
+  zrem('d:w:' .. queue, id)
   local job = load(id)
   if job and job.s == 'queued' then
-    redis.call('HDEL', job_key(id), 'w')
+    set(job, 'w', nil)
     if #out < at_once then
-      redis.call('ZADD', 'd:o:' .. queue, now, id)
+      zadd('d:o:' .. queue, now, id)
       out[#out + 1] = id
     else
-      line_up(queue, id, job.b or '', job.tn, string.match(job.h, '^%d+'))
+      line_up(queue, id, job.b or '', job.tn, created(job))
     end
   end
 end

@@ -1,7 +1,7 @@
 -- Take the jobs of a provider that it is time to ask about; each comes again after as long as it has waited by then.
 -- ARGV: provider, "1" where it can be asked about what is sent, "1" about what is unknown, ms that a receipt is waited for,
 --       ms between two looks at least and at most, how many at most
--- Returns for each {id, d, x, p, l, a, z, created ms, i, vx, xc, state, ms it came there, ms since then, m, vb}.
+-- Returns for each {id, d, x, p, l, a, z, created ms, i, vx, xc, qh, state, ms it came there, ms since then, m, vb}.
 local provider, sent, unknown = ARGV[1], ARGV[2] == '1', ARGV[3] == '1'
 local waited, least, longest = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local key, now = 'd:f:' .. provider, now_ms()
@@ -22,20 +22,19 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, AR
   local came = waits and since(job)
   local asked = waits and ((job.s == 'sent' and sent) or (job.s == 'unknown' and unknown))
   if not waits or (job.s == 'unknown' and not unknown) or now - came >= waited then
-    redis.call('ZREM', key, id)
+    zrem(key, id)
     if waits and job.s == 'sent' then
-      redis.call('HSET', job_key(id), 'y', 'timed_out')
+      set(job, 'y', 'timed_out')
       note(job, now, 'no receipt came in time')
     end
   elseif not asked then
-    redis.call('ZADD', key, came + waited, id)
+    zadd(key, came + waited, id)
   else
     local next = now + math.max(least, math.min(now - came, longest))
-    redis.call('ZADD', key, math.min(next, math.max(came + waited, now + least)), id)
-    local v = redis.call('HMGET', job_key(id), 'd', 'x', 'm', 'vb')
+    zadd(key, math.min(next, math.max(came + waited, now + least)), id)
     answer[#answer + 1] = {
-      id, v[1], v[2], job.p, job.l or '', job.a, job.z and int(job.z) or '', string.match(job.h, '^%d+'),
-      job.i or '', '', '', job.s, int(came), int(now - came), v[3] or '', v[4] or '',
+      id, job.v.d, job.v.x, job.p, job.v.l or '', job.a, job.z and int(job.z) or '', created(job), job.i or '', '', '',
+      job.v.qh or '', job.s, int(came), int(now - came), job.v.m or '', job.v.vb or '',
     }
   end
 end

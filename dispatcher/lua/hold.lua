@@ -11,7 +11,7 @@ local held = 0
 local function hold(id)
   local job = load(id)
   -- What was made since has not been in anybody's hands.
-  if not job or job.s ~= 'queued' or tonumber(string.match(job.h, '^%d+')) > last then return end
+  if not job or job.s ~= 'queued' or tonumber(created(job)) > last then return end
   move(job, 'unknown', now, 'Redis lost recent history, in which it may have been sent', keep)
   held = held + 1
 end

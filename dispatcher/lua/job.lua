@@ -1,5 +1,5 @@
--- What every script shares: keys, time, and the one way a job moves. Put before each of them, after the state tables and
--- usage.lua.
+-- What every script shares: keys, time, and the one way a job moves. Put before each of them, after the state tables,
+-- writes.lua and usage.lua.
 --
 -- A job is a hash, d:j:<id>:
 --   d  its public part, JSON          x  its private part, sealed where there is a key
@@ -9,9 +9,10 @@
 -- and, where there is something to say:
 --   z  useless after this ms          w  "<reason> <ms>": what it waits for, and until when
 --   b  batch                          a  attempts             tn tenant
---   k  times taken without a claim    u  "<ms> <token>": in the hands of whoever took it, until then
---   f  token it was claimed with      o  may it be repeated when its worker dies: never, once, always, resend (once by
---                                        the caller's instruction: where no earlier try may have been taken)
+--   u  "<ms> <token>": in the hands of whoever took it, until then; "" once it went on
+--   k  times taken without a claim, where it is not the one that `u` tells of
+--   f  token it was claimed with      o  may it be repeated when its worker dies: once, always, resend (once by the
+--                                        caller's instruction: where no earlier try may have been taken), or never
 --   i  "1": an earlier try may have been taken, so that it never ends as if nothing had happened; or "sent <account>" and
 --      "undelivered <account>": it was taken there, and is tried elsewhere since nothing more, or that, was told of it
 --   rt how far it went along the route that its public part names: the position of the last account it came to
@@ -27,8 +28,18 @@
 --   vx its code, sealed, where we make it; erased when the verification ends
 --   vb what was read before the attempt, to judge a lost answer by
 --   vc "<call> <verdict>" of its last check
+--   vl what became of the codes that its provider was asked about, as `codes.lua` says
+--   vn the verification that a resend made of it, whose code is the right one since
+--   vg "<hash> <ms>" of the number's prefix, where it is watched how many codes are approved, and the time of that
+--   qh when the quiet hours end, or ended, that it waited for
 --   rd the job that was made of it by a redrive
+--   ps "1": it goes to people who want no texts, too
+--   bl the hash of its number, where its account is known to block that: no more, should it get through
+--   kp ms that it is kept once it settled, where others are kept for longer
+--   cb who is told of it: "<endpoint>[,<endpoint>] <where, sealed> <what may be shown of each>"; "-" for nobody
+--   fg the ms at which its person was forgotten: then `x` is empty, and what writes.lua names stays
 --   ge, gb, gu  what it uses up and costs, as `usage.lua` says
+--   lk "<hash of a number>:<account>" of a lookup that asks for others, too, as `recall.lua` says
 --
 -- Beside the jobs:
 --   d:i:<provider>:<state>  sorted set of ids by the ms they came there        d:p  set of providers with jobs
@@ -42,20 +53,32 @@
 --   d:l           ids that are sending, by the ms their lease ends             d:x  ids by the ms they expire at
 --   d:b:<batch>   hash: jobs by state, and these, each "1":                    d:b:<batch>:j  list of its ids
 --     f  how many of them are sent, and go on unless a receipt comes
---     o  open: more jobs may follow      c  cancelled: none may      e  its settling was told
+--     o  open: more jobs may follow      c  cancelled: none may      e  its settling was told      cb as a job's
 --   d:f:<provider>  ids of jobs whose fate is not known yet, by the ms they are asked about or given up
 --   d:fo            ids that are sent, by the ms at which they go on to the next account unless a receipt came
 --   d:y:<hash>    the job that a receipt with this reference is for           d:ye:<hash>  receipts that came before it
 --   d:v           ids with a code of ours or a card, by the ms to look whether it can be erased
---   d:n:<hash>    list of a number's job ids                                   d:k:<hash>     "<id> <fingerprint>"
---   d:no          hash of those who want no more texts: number's hash to "<ms> <by>"
---   d:ni:<hash>   the ms at which somebody last wanted texts again             d:cd:<hash>    texts that were told before
+--   d:n:<day>     sorted set of "<hash of a number> <id>", all of score 0, of jobs that will be over for as long as they
+--                 are kept by the end of that day            d:nd  those days, by the ms they end at
+--   d:k:<hash>    "<id> <fingerprint>" of the job that an idempotency key made
+--   d:no          hash of those who want no more texts: number's hash, or "<number's hash> <scope's hash>", to
+--                 "<ms> <by>", and where there is a key " <what is kept of it, sealed>"; "+<ms>" for who wants them
+--                 again since then, though an account blocks them
+--   d:nb          hash of whom accounts block themselves: number's hash to "<account> <ms> ..."
+--   d:ni:<field of d:no>  the ms at which somebody last wanted texts again
+--   d:nt:<word>:<number's hash>  answers to that word in this hour
+--   d:cd:<hash>   texts that were told before: "1", or the callback that is owed an answer
+--   d:lk:<hash>, d:lk:<hash>:<account>  what lookups found of a number, and who asks now, as `recall.lua` says
 --   d:cb:<id>     hash of a callback that is to be read: a account, t ms it came at, x it, sealed, k times taken
 --   d:co:<account>  ids of its callbacks, by the ms they were published        d:ca           accounts with callbacks
 --   d:cx          ids of callbacks that were set aside, by the ms              d:cn           what came of callbacks
+--   d:vg:<guard>:<ms>[s]:<of>  codes of a window, as `guards.lua` says         d:vc:<hash>   those of a prefix, and approved
+--   d:vx          prefixes that are closed, by the ms they are open again      d:vx:c:<hash> what is known of one
+--   d:vx:t:<guard>:<of>     hash: refusals that were not told of yet, and the ms of the last that was
 --   d:cu          "<account> <hash>" of receipts that came early, by the ms they are given up
 --   d:s:<account> what it cannot do until its operator mends it, as `suspend.lua` says
 --   d:e           the event stream                                             d:et           the last entry trimmed
+--   d:t...        what consumers are to be told, as `notices.lua` says
 --   d:c           hash: n claims there ever were, at the last ms that is known of
 --   d:er          the server's run under which history is known to be whole, d:er:<run> hash of what each worker
 --                 remembered when that run began: "<was some lost, 0 or 1> <since ms> <claims> <lost claims of its own>"
@@ -74,18 +97,11 @@ local FAILED = 'failed'
 -- After how many ms somebody asks what became of a job that ended unknown, and receipts that wait for their job at most.
 local FIRST_LOOK, MOST_EARLY = 10000, 100
 
+-- Slices that a window of codes is counted in, where it is not kept when each was sent.
+local SLICES = 60
+
 -- Jobs of a queue that may be with its workers at once before anybody knows how fast they are.
 local FIRST_OUT = 500
-
-local function now_ms()
-  local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
-end
-
--- Lua writes large numbers as 1.7e+12 unless told.
-local function int(number)
-  return string.format('%.0f', number)
-end
 
 -- Whose jobs this Redis holds, and with which hash key: the first to come decides. False where all is well.
 local function stranger(mode, hash_key)
@@ -102,23 +118,30 @@ local function job_key(id)
 end
 
 local function queue_of(job)
-  return job.l and job.p .. '.high' or job.p
+  return job.v.l and job.p .. '.high' or job.p
 end
 
+-- A job as it is by now: `v` has its fields, which `set` changes, and beside it stands what scripts ask for: sixteen at
+-- most, since Lua doubles a table, and allocating the double of that is dear.
 local function load(id)
-  local v = redis.call('HMGET', job_key(id), 's', 'p', 'l', 'n', 'h', 'b', 'f', 'a', 'o', 'z', 'i', 'q', 'k', 'u', 'ik', 'tn', 'rt')
-  if not v[1] then return nil end
+  local one = read_job(id)
+  local v = one and one.v
+  if not (v and v.s) then return nil end
   local job = {
-    id = id, s = v[1], p = v[2], l = v[3], n = tonumber(v[4]), h = v[5], b = v[6], f = v[7],
-    a = tonumber(v[8] or 0), o = v[9], z = tonumber(v[10]), i = v[11], q = v[12], k = tonumber(v[13] or 0), held = 0,
-    tn = v[16] or '', rt = tonumber(v[17] or 1),
+    id = id, v = v, s = v.s, p = v.p, n = tonumber(v.n), h = v.h, b = v.b, f = v.f, a = tonumber(v.a or 0),
+    z = tonumber(v.z), i = v.i, k = tonumber(v.k or 0), held = 0, tn = v.tn or '',
   }
-  if v[14] then
-    local held, taker = string.match(v[14], '^(%d+) (%S+)$')
+  if v.u and v.u ~= '' then
+    local held, taker = string.match(v.u, '^(%d+) (%S+)$')
     job.held, job.taker = tonumber(held), taker
+    if not v.k then job.k = 1 end
   end
-  if v[15] then job.key_kept, job.key = string.match(v[15], '^(%d+) (.+)$') end
   return job
+end
+
+-- When a job was made, in ms as text.
+local function created(job)
+  return string.match(job.h, '^%d+')
 end
 
 -- Add `line` to `lines`; of too many bytes the oldest are forgotten, but for the first line.
@@ -138,44 +161,110 @@ end
 local function note(job, now, detail, account)
   job.n = job.n + 1
   job.h = added(job.h, int(now) .. ' ' .. job.s .. ' ' .. (account or job.p) .. ' ' .. detail, MOST_HISTORY)
-  redis.call('HSET', job_key(job.id), 's', job.s, 'n', job.n, 'h', job.h)
+  set(job, 's', job.s)
+  set(job, 'n', job.n)
+  set(job, 'h', job.h)
 end
 
-local function emit(event, id, n)
-  redis.call('XADD', 'd:e', '*', 't', event, 'i', id, 'n', n)
+-- Events of jobs, in the order in which they came up.
+local events = {}
+
+-- The ids of the endpoints that a callback `cb` names; "-" for nobody.
+local function endpoints(callback)
+  return string.match(callback, '^%S+')
+end
+
+-- `callback` is what the job has of it, if anything.
+local function emit(event, id, n, callback)
+  events[#events + 1] = {event, id, n, callback}
+end
+
+local function write_events()
+  for _, one in ipairs(events) do
+    if one[4] then
+      redis.call('XADD', 'd:e', '*', 't', one[1], 'i', one[2], 'n', one[3], 'u', endpoints(one[4]))
+    else
+      redis.call('XADD', 'd:e', '*', 't', one[1], 'i', one[2], 'n', one[3])
+    end
+  end
+  events = {}
 end
 
 local function batch_key(batch)
   return 'd:b:' .. batch
 end
 
+-- What this call changed of batches: by name the counts that moved, whether to look after it, and how long it is kept
+-- once it settled. In the order in which they were met.
+local batches, met = {}, {}
+
+local function batch_of(name, keep)
+  local batch = batches[name]
+  if not batch then
+    batch = {name = name, counts = {}}
+    batches[name] = batch
+    met[#met + 1] = batch
+  end
+  batch.keep = keep or batch.keep
+  return batch
+end
+
+local function count_in(name, field, by)
+  local batch = batch_of(name)
+  batch.counts[field] = (batch.counts[field] or 0) + by
+  -- Though it may have settled again when the call ends: then that is told again.
+  if by > 0 and not SETTLED[field] then batch.was_busy = true end
+end
+
+-- See to a batch of which something changed, at the end of the call: once none of its jobs is busy and no more may
+-- follow, its settling is told; it is kept while one is busy, and for as long as its jobs afterwards.
+local function look_after(name, keep)
+  batch_of(name, keep).look = true
+end
+
 -- Tell that a batch settled, with its counts as they are now.
-local function emit_settled(batch, key)
-  local stored, counts = redis.call('HGETALL', key), {}
+local function emit_settled(name, key)
+  local stored, counts, cancelled, callback = redis.call('HGETALL', key), {}, 0, nil
   for i = 1, #stored, 2 do
     if SETTLED[stored[i]] and tonumber(stored[i + 1]) > 0 then
       counts[#counts + 1] = stored[i] .. ' ' .. stored[i + 1]
     end
+    if stored[i] == 'c' then cancelled = 1 end
+    if stored[i] == 'cb' then callback = stored[i + 1] end
   end
-  local cancelled = redis.call('HEXISTS', key, 'c')
-  redis.call('XADD', 'd:e', '*', 't', 'batch.settled', 'i', batch, 'b', table.concat(counts, ','), 'c', cancelled)
+  local told = {'t', 'batch.settled', 'i', name, 'b', table.concat(counts, ','), 'c', cancelled}
+  if callback then told[9], told[10] = 'u', endpoints(callback) end
+  redis.call('XADD', 'd:e', '*', unpack(told))
 end
 
--- See to a batch of which something changed: once none of its jobs is busy and no more may follow, its settling is
--- told; it is kept while one is busy, and for as long as its jobs afterwards.
-local function look_after(batch, keep)
-  local key = batch_key(batch)
+local function see_to(batch)
+  local key = batch_key(batch.name)
   local v = redis.call('HMGET', key, 'queued', 'sending', 'f', 'o', 'e')
   local busy, open, told = tonumber(v[1] or 0) + tonumber(v[2] or 0) + tonumber(v[3] or 0) > 0, v[4], v[5]
-  if busy and told then
-    redis.call('HDEL', key, 'e')
-  elseif not (busy or open or told) then
+  if told and (busy or batch.was_busy) then
+    told = redis.call('HDEL', key, 'e') == 0
+  end
+  if not (busy or open or told) then
     redis.call('HSET', key, 'e', '1')
-    emit_settled(batch, key)
+    emit_settled(batch.name, key)
   end
   for _, one in ipairs({key, key .. ':j'}) do
-    if busy then redis.call('PERSIST', one) else redis.call('PEXPIRE', one, keep) end
+    if busy then redis.call('PERSIST', one) else redis.call('PEXPIRE', one, batch.keep) end
   end
+end
+
+local function write_batches()
+  for _, batch in ipairs(met) do
+    local key, busy = batch_key(batch.name), false
+    for field, by in pairs(batch.counts) do
+      local count = by ~= 0 and redis.call('HINCRBY', key, field, by) or 0
+      if (field == 'queued' or field == 'sending') and count > 0 then busy = true end
+      if field == 'f' and by ~= 0 and count <= 0 then redis.call('HDEL', key, 'f') end
+    end
+    -- Of one that was busy, and is, there is nothing to see to.
+    if batch.look or (batch.settles and not busy) then see_to(batch) end
+  end
+  batches, met = {}, {}
 end
 
 -- The latest publishing time among the messages of a queue that were taken `after` ms ago or longer. The slots that
@@ -208,19 +297,51 @@ local function join(key, member)
   redis.call('ZADD', key, first[2] or 0, member)
 end
 
--- Put a queued job into the line of its tenant and batch, behind those that were made before it.
-local function line_up(queue, id, batch, tenant, made)
-  redis.call('ZADD', line_key(queue, batch, tenant), made, id)
-  join('d:qb:' .. queue .. ':' .. tenant, batch)
-  join('d:qt:' .. queue, tenant)
+-- See to a line that somebody `joined`, or something was taken from: it takes turns as long as somebody stands in it.
+local function tidy_line(queue, batch, tenant, joined)
+  local batches = 'd:qb:' .. queue .. ':' .. tenant
+  if redis.call('EXISTS', line_key(queue, batch, tenant)) == 1 then
+    if not joined then return end
+    join(batches, batch)
+    join('d:qt:' .. queue, tenant)
+  else
+    redis.call('ZREM', batches, batch)
+    if redis.call('EXISTS', batches) == 0 then redis.call('ZREM', 'd:qt:' .. queue, tenant) end
+  end
 end
 
--- See to a line of which something was taken: an empty one takes no turns.
-local function tidy_line(queue, batch, tenant)
-  if redis.call('EXISTS', line_key(queue, batch, tenant)) == 1 then return end
-  local batches = 'd:qb:' .. queue .. ':' .. tenant
-  redis.call('ZREM', batches, batch)
-  if redis.call('EXISTS', batches) == 0 then redis.call('ZREM', 'd:qt:' .. queue, tenant) end
+-- Lines that this call put somebody into, or may have taken somebody from.
+local lines = {}
+
+local function line_of(queue, batch, tenant)
+  local key = line_key(queue, batch, tenant)
+  lines[key] = lines[key] or {queue = queue, batch = batch, tenant = tenant}
+  return key, lines[key]
+end
+
+-- Put a queued job into the line of its tenant and batch, behind those that were made before it.
+local function line_up(queue, id, batch, tenant, made)
+  local key, line = line_of(queue, batch, tenant)
+  line.joined = true
+  zadd(key, made, id)
+end
+
+local function leave_line(job)
+  zrem(line_of(queue_of(job), job.b or '', job.tn), job.id)
+end
+
+-- Write all that this call has changed until now; each call does so at its end.
+local function write_all()
+  local left = leave_sets()
+  write_jobs()
+  join_sets()
+  write_events()
+  for key, line in pairs(lines) do
+    if line.joined or (left[key] or 0) > 0 then tidy_line(line.queue, line.batch, line.tenant, line.joined) end
+  end
+  lines = {}
+  write_usage()
+  write_batches()
 end
 
 -- How many jobs of a queue may be with its workers at once: as many as they take in about half a second, as `deal` finds
@@ -238,46 +359,54 @@ end
 -- Take it out of every list of jobs that wait or run; the move that follows puts it where it belongs.
 local function unlist(job)
   if job.s == 'queued' then
-    redis.call('ZREM', 'd:o:' .. queue_of(job), job.id)
-    redis.call('ZREM', 'd:w:' .. queue_of(job), job.id)
-    if redis.call('ZREM', line_key(queue_of(job), job.b or '', job.tn), job.id) == 1 then
-      tidy_line(queue_of(job), job.b or '', job.tn)
+    zrem('d:o:' .. queue_of(job), job.id)
+    -- What is in somebody's hands came from the outbox, and is nowhere else.
+    if not job.taker then
+      zrem('d:w:' .. queue_of(job), job.id)
+      leave_line(job)
     end
-    if job.z then redis.call('ZREM', 'd:x', job.id) end
+    if job.z then zrem('d:x', job.id) end
   elseif job.s == 'sending' then
-    redis.call('ZREM', 'd:l', job.id)
+    zrem('d:l', job.id)
   end
 end
 
 -- Count a move in the job's batch.
-local function count(batch, from, to, keep)
-  local left = redis.call('HINCRBY', batch_key(batch), from, -1)
-  redis.call('HINCRBY', batch_key(batch), to, 1)
-  -- It was busy, and is.
-  if not SETTLED[from] and (left > 0 or not SETTLED[to]) then return end
-  look_after(batch, keep)
+local function count(name, from, to, keep)
+  count_in(name, from, -1)
+  count_in(name, to, 1)
+  local batch = batch_of(name, keep)
+  if SETTLED[from] then batch.look = true elseif SETTLED[to] then batch.settles = true end
 end
 
--- Keep a job's idempotency key for `ms`, or until further notice; by now it may be another job's.
-local function keep_key(job, ms)
-  local known = job.key and redis.call('GET', 'd:k:' .. job.key)
+-- Keep a job's idempotency key for as long as was asked for once the job settled, or until further notice; by now it may
+-- be another job's.
+local function keep_key(job, settled)
+  if not job.v.ik then return end
+  local ms, key = string.match(job.v.ik, '^(%d+) (.+)$')
+  local known = redis.call('GET', 'd:k:' .. key)
   if not known or string.match(known, '^%S+') ~= job.id then return end
-  if ms then redis.call('PEXPIRE', 'd:k:' .. job.key, ms) else redis.call('PERSIST', 'd:k:' .. job.key) end
+  if settled then redis.call('PEXPIRE', 'd:k:' .. key, ms) else redis.call('PERSIST', 'd:k:' .. key) end
 end
 
 -- What a job's public part says of where it may go: the accounts in order, and how many seconds after it was sent it
 -- goes on to the next one, where the caller asked for that.
 local function route_of(job)
-  local told, public = pcall(cjson.decode, redis.call('HGET', job_key(job.id), 'd') or '')
+  local told, public = pcall(public_of, job)
   if not told or type(public) ~= 'table' then return {} end
   return public.route or {}, public.failover_after
+end
+
+-- The position on its route of the last account that a job came to.
+local function gone(job)
+  return tonumber(job.v.rt or 1)
 end
 
 -- The account after the one that has a job, and its position on the route; none where the job went the whole way. What
 -- came back to an account that it had left goes on from where it was.
 local function following(job)
   local route, watched = route_of(job)
-  local at = job.rt
+  local at = gone(job)
   for position, account in ipairs(route) do
     if account == job.p then at = math.max(at, position) end
   end
@@ -288,41 +417,121 @@ end
 local function came_to(job, account)
   if job.p == account then return true end
   local route = route_of(job)
-  for position = 1, job.rt do
+  for position = 1, gone(job) do
     if route[position] == account then return true end
   end
   return false
+end
+
+-- End the lead of a lookup that others wait for; answers these.
+local function end_lead(job)
+  if not job.v.lk then return {} end
+  local key, followers, ids, led_by_another = 'd:lk:' .. job.v.lk, {}, {}, false
+  set(job, 'lk', nil)
+  local stored = redis.call('HGETALL', key)
+  for i = 1, #stored, 2 do
+    if stored[i] == 'l' then
+      led_by_another = string.match(stored[i + 1], '^%S+') ~= job.id
+    else
+      ids[#ids + 1] = stored[i]
+      local one = load(stored[i])
+      local waits = one and one.s == 'queued' and string.sub(one.v.w or '', 1, 7) == 'lookup '
+      if waits then followers[#followers + 1] = one end
+    end
+  end
+  if led_by_another then in_portions('HDEL', key, ids, 1) else redis.call('DEL', key) end
+  return followers
+end
+
+-- Let those go on that wait for what this lookup finds: they find its answer, or one of them asks.
+local function let_follow(job, now)
+  for _, one in ipairs(end_lead(job)) do
+    zadd('d:w:' .. queue_of(one), now, one.id)
+    set(one, 'w', 'lookup ' .. int(now))
+  end
+end
+
+-- The accounts that block a number themselves, and since when.
+local function blocks_of(number)
+  local found = {}
+  for account, at in string.gmatch(redis.call('HGET', 'd:nb', number) or '', '(%S+) (%d+)') do found[account] = at end
+  return found
+end
+
+local function write_blocks(number, blocks)
+  local words = {}
+  for account, at in pairs(blocks) do words[#words + 1] = account .. ' ' .. at end
+  if #words > 0 then
+    redis.call('HSET', 'd:nb', number, table.concat(words, ' '))
+  else
+    redis.call('HDEL', 'd:nb', number)
+    -- That they want texts is nothing to remember then: so does everybody who is not on the list.
+    if string.sub(redis.call('HGET', 'd:no', number) or '', 1, 1) == '+' then redis.call('HDEL', 'd:no', number) end
+  end
+end
+
+local function block(number, account, at)
+  local blocks = blocks_of(number)
+  blocks[account] = int(at)
+  write_blocks(number, blocks)
+end
+
+local function unblock(number, account)
+  local blocks = blocks_of(number)
+  if not blocks[account] then return end
+  blocks[account] = nil
+  write_blocks(number, blocks)
+end
+
+-- Find out which of these texts go to somebody who wants none. Each has number (its hash) and scopes (the hashes of its
+-- tenant, its sender and both), and gets `alone` where one of these is on the list, `blocked` where they want texts, and
+-- accounts block them all the same.
+local function ask_list(texts)
+  local fields, whose = {}, {}
+  local function ask(field, text)
+    fields[#fields + 1], whose[#whose + 1] = field, text
+  end
+  for _, text in ipairs(texts) do
+    ask(text.number, text)
+    if text.scopes and text.scopes ~= '' then
+      for scope in string.gmatch(text.scopes, '%S+') do ask(text.number .. ' ' .. scope, text) end
+    end
+  end
+  if #fields == 0 then return end
+  for i, told in ipairs(redis.call('HMGET', 'd:no', unpack(fields))) do
+    if told and string.sub(told, 1, 1) == '+' then whose[i].blocked = true elseif told then whose[i].alone = true end
+  end
 end
 
 -- Let another account have a job, in the state it is in: what belongs to a try stays with the account that made it. One
 -- that is queued is put nowhere to wait.
 local function hand_over(job, account, now)
   if job.p == account then return end
-  local key, from = job_key(job.id), job.p
+  local from, v = job.p, job.v
+  let_follow(job, now)
   unlist(job)
-  redis.call('ZREM', 'd:i:' .. from .. ':' .. job.s, job.id)
-  redis.call('ZREM', 'd:f:' .. from, job.id)
-  redis.call('HDEL', key, 'm', 'y', 'vb')
+  zrem('d:i:' .. from .. ':' .. job.s, job.id)
+  zrem('d:f:' .. from, job.id)
+  for _, field in ipairs({'m', 'y', 'vb', 'bl'}) do set(job, field, nil) end
   for _, field in ipairs({'yp', 'gu'}) do
-    local kept = redis.call('HMGET', key, field, field .. ' ' .. account)
-    redis.call('HDEL', key, field, field .. ' ' .. account)
-    if kept[1] then redis.call('HSET', key, field .. ' ' .. from, kept[1]) end
-    if kept[2] then redis.call('HSET', key, field, kept[2]) end
+    local ours, theirs = v[field], v[field .. ' ' .. account]
+    set(job, field, theirs)
+    set(job, field .. ' ' .. account, nil)
+    if ours then set(job, field .. ' ' .. from, ours) end
   end
-  for who, ref in string.gmatch(redis.call('HGET', key, 't') or '', '%d+ (%S+) accepted ([^\n]*)') do
-    if who == account and ref ~= '' then redis.call('HSET', key, 'm', ref) end
+  for who, ref in string.gmatch(v.t or '', '%d+ (%S+) accepted ([^\n]*)') do
+    if who == account and ref ~= '' then set(job, 'm', ref) end
   end
   job.p = account
-  redis.call('HSET', key, 'p', account)
+  set(job, 'p', account)
   redis.call('SADD', 'd:p', account)
-  redis.call('ZADD', 'd:i:' .. account .. ':' .. job.s, now, job.id)
-  if job.s == 'queued' and job.z then redis.call('ZADD', 'd:x', job.z, job.id) end
+  zadd('d:i:' .. account .. ':' .. job.s, now, job.id)
+  if job.s == 'queued' and job.z then zadd('d:x', job.z, job.id) end
 end
 
 -- Let the next account of its route have a queued job.
 local function go_on(job, account, position, now)
-  job.rt = position
-  redis.call('HSET', job_key(job.id), 'rt', position)
+  set(job, 'rt', position)
   hand_over(job, account, now)
 end
 
@@ -335,17 +544,47 @@ end
 -- within `ms`; 0 for never. It waits for that, and so does its batch.
 local function watch(job, ms, now, keep)
   if ms <= 0 then return end
-  redis.call('ZADD', 'd:fo', now + ms, job.id)
-  if redis.call('HSET', job_key(job.id), 'w', 'receipt ' .. int(now + ms)) == 0 or not job.b then return end
-  redis.call('HINCRBY', batch_key(job.b), 'f', 1)
+  zadd('d:fo', now + ms, job.id)
+  local watched = job.v.w
+  set(job, 'w', 'receipt ' .. int(now + ms))
+  if watched or not job.b then return end
+  count_in(job.b, 'f', 1)
   look_after(job.b, keep)
 end
 
 -- Let it stay where it is; whoever calls looks after its batch.
 local function unwatch(job)
-  redis.call('ZREM', 'd:fo', job.id)
-  if redis.call('HDEL', job_key(job.id), 'w') == 0 or not job.b then return end
-  if redis.call('HINCRBY', batch_key(job.b), 'f', -1) <= 0 then redis.call('HDEL', batch_key(job.b), 'f') end
+  zrem('d:fo', job.id)
+  if not job.v.w then return end
+  set(job, 'w', nil)
+  if job.b then count_in(job.b, 'f', -1) end
+end
+
+-- Take a job out of the hands of whoever took it. To erase the field would cost a command of its own.
+local function let_go(job)
+  if job.taker then set(job, 'u', '') end
+  job.taker, job.held = nil, 0
+end
+
+-- Whether a move shows that a text got through: it was delivered, or taken where no receipt would tell.
+local function gets_through(job, to)
+  if to ~= 'sent' then return to == 'delivered' end
+  for f = 1, #(job.told or {}), 2 do
+    if job.told[f] == 'y' then return job.told[f + 1] == 'none' end
+  end
+  return false
+end
+
+-- Where a moment is counted for the prefix of a verification's number; none where its codes are not watched.
+local function watched_slice(job, letter, at)
+  local hash, ms = string.match(job.v.vg or '', '^(%S+) (%d+)$')
+  if hash then return 'd:vc:' .. hash, letter .. int(math.floor(at / (ms / SLICES))) end
+end
+
+-- That nobody typed a code says nothing where it was never sent.
+local function uncount_code(job)
+  local key, slice = watched_slice(job, 's', tonumber(created(job)))
+  if key and tonumber(redis.call('HGET', key, slice) or 0) > 0 then redis.call('HINCRBY', key, slice, -1) end
 end
 
 -- Move a job; answers the state it is in then, false where the state table forbids the move. A job of which an earlier
@@ -358,61 +597,83 @@ local function move(job, to, now, detail, keep)
     detail = detail .. '; an earlier try ' .. (taken and 'was' or 'may have been') .. ' taken'
     to = to or 'unknown'
   end
-  if not (MOVES[job.s] and MOVES[job.s][to]) then return false end
+  if not (MOVES[job.s] and MOVES[job.s][to]) or (to == 'queued' and job.v.fg) then return false end
   unlist(job)
-  redis.call('ZREM', 'd:i:' .. job.p .. ':' .. job.s, job.id)
-  redis.call('ZADD', 'd:i:' .. job.p .. ':' .. to, now, job.id)
+  zrem('d:i:' .. job.p .. ':' .. job.s, job.id)
+  zadd('d:i:' .. job.p .. ':' .. to, now, job.id)
   local was = job.s
   job.s = to
   note(job, now, detail)
+  let_go(job)
   if was == 'sent' then unwatch(job) end
-  local watched = to == 'sent' and string.sub(redis.call('HGET', job_key(job.id), 'w') or '', 1, 8) == 'receipt '
-  redis.call('HDEL', job_key(job.id), 'u', watched and 'u' or 'w')
-  if to == 'failed' or to == 'expired' or to == 'cancelled' then redis.call('HDEL', job_key(job.id), 'vx') end
-  if was == 'sent' or was == 'unknown' then redis.call('ZREM', 'd:f:' .. job.p, job.id) end
-  if to == 'unknown' then redis.call('ZADD', 'd:f:' .. job.p, now + FIRST_LOOK, job.id) end
-  if GOOD[to] then redis.call('HDEL', job_key(job.id), 'e') end
+  local watched = to == 'sent' and string.sub(job.v.w or '', 1, 8) == 'receipt '
+  if not watched then set(job, 'w', nil) end
+  if to == 'failed' or to == 'expired' or to == 'cancelled' then
+    set(job, 'vx', nil)
+    uncount_code(job)
+  end
+  if was == 'sent' or was == 'unknown' then zrem('d:f:' .. job.p, job.id) end
+  if to == 'unknown' then zadd('d:f:' .. job.p, now + FIRST_LOOK, job.id) end
+  if GOOD[to] then set(job, 'e', nil) end
   if taken then
     hand_over(job, taken, now)
-    redis.call('HSET', job_key(job.id), 'y', to == 'sent' and 'expected' or 'received')
-    if to == 'sent' then redis.call('ZADD', 'd:f:' .. taken, now + FIRST_LOOK, job.id) end
+    set(job, 'y', to == 'sent' and 'expected' or 'received')
+    if to == 'sent' then zadd('d:f:' .. taken, now + FIRST_LOOK, job.id) end
   end
   if to == 'sent' or to == 'delivered' or to == 'undelivered' then count_taken(job, job.told or {}, now) end
-  if SETTLED[to] then
-    redis.call('HDEL', job_key(job.id), 'xc')
-    redis.call('PEXPIRE', job_key(job.id), keep)
-    keep_key(job, job.key_kept)
-    emit('job.' .. to, job.id, job.n)
-  elseif SETTLED[was] then
-    redis.call('PERSIST', job_key(job.id))
-    keep_key(job)
+  if job.v.bl and gets_through(job, to) then
+    unblock(job.v.bl, job.p)
+    set(job, 'bl', nil)
   end
-  -- After the job's own event: the batch's comes when all is told.
+  if SETTLED[to] then
+    let_follow(job, now)
+    set(job, 'xc', nil)
+    keep_job(job, job.v.kp or keep)
+    keep_key(job, true)
+    emit('job.' .. to, job.id, job.n, job.v.cb)
+  elseif SETTLED[was] then
+    keep_job(job)
+    keep_key(job, false)
+  end
   if job.b then count(job.b, was, to, keep) end
-  if to == 'queued' and job.z then redis.call('ZADD', 'd:x', job.z, job.id) end
+  if to == 'queued' and job.z then zadd('d:x', job.z, job.id) end
   return to
 end
 
--- Let a queued job wait until `due`, for `reason`; the clock brings it back. `lined`: in its line, for its turn.
-local function park(job, reason, due, lined)
+local function park_one(job, reason, due, lined)
   -- Lifted meanwhile: whoever lets such jobs go on has been here already.
   if reason == 'suspended' and redis.call('EXISTS', 'd:s:' .. job.p) == 0 then due = math.min(due, now_ms()) end
-  redis.call('ZREM', 'd:o:' .. queue_of(job), job.id)
-  redis.call('ZREM', line_key(queue_of(job), job.b or '', job.tn), job.id)
+  zrem('d:o:' .. queue_of(job), job.id)
   if lined then
-    redis.call('ZREM', 'd:w:' .. queue_of(job), job.id)
-    line_up(queue_of(job), job.id, job.b or '', job.tn, string.match(job.h, '^%d+'))
+    zrem('d:w:' .. queue_of(job), job.id)
+    line_up(queue_of(job), job.id, job.b or '', job.tn, created(job))
   else
-    redis.call('ZADD', 'd:w:' .. queue_of(job), due, job.id)
+    leave_line(job)
+    zadd('d:w:' .. queue_of(job), due, job.id)
   end
-  redis.call('HSET', job_key(job.id), 'w', reason .. ' ' .. int(due))
-  redis.call('HDEL', job_key(job.id), 'u', 'k')
+  set(job, 'w', reason .. ' ' .. int(due))
+  if reason == 'quiet_hours' then set(job, 'qh', int(due)) end
+  set(job, 'u', nil)
+  set(job, 'k', nil)
+  job.taker, job.held = nil, 0
+end
+
+-- Let a queued job wait until `due`, for `reason`; the clock brings it back. `lined`: in its line, for its turn. Those
+-- that waited for what it finds wait as it does.
+local function park(job, reason, due, lined)
+  park_one(job, reason, due, lined)
+  for _, one in ipairs(end_lead(job)) do park_one(one, reason, due, lined) end
 end
 
 -- End a job without asking the provider.
 local function fail(job, to, now, detail, kind, code, keep)
   if not move(job, to, now, detail, keep) or GOOD[job.s] then return end
-  redis.call('HSET', job_key(job.id), 'e', cjson.encode({kind = kind, code = code, message = detail}))
+  set(job, 'e', cjson.encode({kind = kind, code = code, message = detail}))
+end
+
+-- End a text that is useless before the quiet hours end.
+local function expire_quiet(job, now, why, keep)
+  fail(job, 'expired', now, why .. '; its time passes before that', 'expired', 'quiet_hours', keep)
 end
 
 -- End a text to somebody who wants none.
@@ -447,11 +708,16 @@ local function wait_again(job, reason, due, now, keep)
   end
 end
 
+-- Whether it is a verification that needs no code any more: it was approved, or taken back.
+local function code_is_over(job)
+  return job.v.vs and job.v.vs ~= 'pending'
+end
+
 -- Let a job go on to the next account though it was taken, as the caller asked: `how` says what became of it ("sent" for
 -- nothing yet, "undelivered"). Answers whether it does.
 local function fail_over(job, how, now, detail, keep)
   local account, position, asked = following(job)
-  if not (account and asked) or (job.z and job.z <= now) or batch_cancelled(job) then return false end
+  if not (account and asked) or (job.z and job.z <= now) or batch_cancelled(job) or code_is_over(job) then return false end
   local from, words = job.p, 'moves to ' .. account .. ': ' .. detail
   if job.s == 'queued' then
     note(job, now, words)
@@ -459,7 +725,7 @@ local function fail_over(job, how, now, detail, keep)
     return false
   end
   job.i = how .. ' ' .. from
-  redis.call('HSET', job_key(job.id), 'i', job.i)
+  set(job, 'i', job.i)
   go_on(job, account, position, now)
   wait_again(job, 'retry', now, now, keep)
   return true
@@ -477,7 +743,7 @@ end
 local function late_word(job, to, account)
   if to == 'undelivered' and job.i == 'sent ' .. account then
     job.i = 'undelivered ' .. account
-    redis.call('HSET', job_key(job.id), 'i', job.i)
+    set(job, 'i', job.i)
   end
   if to == 'delivered' or (to == 'sent' and not taken_by(job, account)) then return to end
   return ''
@@ -486,17 +752,17 @@ end
 -- Take in what `account` told of a job afterwards: `word` has to (a state, or "" for what decides nothing), detail, part,
 -- parts, and the fields to set, in turn. Answers whether it moved the job: news that came before, or leads back, does not.
 local function hear(job, word, now, keep, account)
-  local key, to, detail, ours = job_key(job.id), word.to, word.detail, account == job.p
+  local to, detail, ours = word.to, word.detail, account == job.p
   local parts_of = ours and 'yp' or 'yp ' .. account
-  local told = word.parts > 1 and redis.call('HGET', key, parts_of) or ' '
+  local told = word.parts > 1 and job.v[parts_of] or ' '
   if word.parts > 1 and to == 'undelivered' then
-    redis.call('HSET', key, parts_of, FAILED)
+    set(job, parts_of, FAILED)
   elseif told == FAILED then
     to = ''
   elseif word.parts > 1 and to == 'delivered' then
     -- Delivered is what all parts are.
     if not string.find(told, ' ' .. word.part .. ' ', 1, true) then told = told .. word.part .. ' ' end
-    redis.call('HSET', key, parts_of, told)
+    set(job, parts_of, told)
     local _, parts = string.gsub(told, '%d+', '')
     if parts < word.parts then to, detail = '', 'part ' .. word.part .. ' of ' .. word.parts .. ': ' .. detail end
   end
@@ -512,7 +778,7 @@ local function hear(job, word, now, keep, account)
   if to == 'undelivered' and not wants_none(word) and fail_over(job, to, now, detail, keep) then
     -- Its failure says why, until it is taken elsewhere.
     for f = 1, #word.fields, 2 do
-      if word.fields[f] == 'e' and not GOOD[job.s] then redis.call('HSET', key, 'e', word.fields[f + 1]) end
+      if word.fields[f] == 'e' and not GOOD[job.s] then set(job, 'e', word.fields[f + 1]) end
     end
     return true
   end
@@ -522,25 +788,36 @@ local function hear(job, word, now, keep, account)
     -- It is known now that no try was taken, unless another account took one.
     if job.i == '1' then
       job.i = nil
-      redis.call('HDEL', key, 'i')
+      set(job, 'i', nil)
     end
   end
   hand_over(job, account, now)
   job.told = word.fields
   if not move(job, to, now, detail, keep) then return false end
   if job.s ~= to then return true end
-  if to == 'delivered' or to == 'undelivered' then redis.call('HSET', key, 'y', 'received') end
-  if #word.fields > 0 then redis.call('HSET', key, unpack(word.fields)) end
+  if to == 'delivered' or to == 'undelivered' then set(job, 'y', 'received') end
+  set_all(job, word.fields)
   count_price(job, word.fields, now)
   return true
 end
 
+-- References that no receipt came for before there was anybody to expect one, as far as this call knows.
+local not_early = {}
+
+-- Ask at once for all of these; there are hardly ever any.
+local function look_for_early(hashes)
+  local keys = {}
+  for i, hash in ipairs(hashes) do keys[i] = 'd:ye:' .. hash end
+  if #keys == 0 or redis.call('EXISTS', unpack(keys)) > 0 then return end
+  for _, hash in ipairs(hashes) do not_early[hash] = true end
+end
 
 -- Expect a receipt of `account`, and take in those that came before there was anybody to expect one. `hash` finds it,
 -- `look` is in how many ms it is asked for, `waited` how many ms it is waited for.
 local function expect(job, hash, look, waited, now, keep, account)
   redis.call('SET', 'd:y:' .. hash, job.id, 'PX', waited)
-  if job.p == account then redis.call('ZADD', 'd:f:' .. account, now + look, job.id) end
+  if job.p == account then zadd('d:f:' .. account, now + look, job.id) end
+  if not_early[hash] then return end
   local early = 'd:ye:' .. hash
   for _, word in ipairs(redis.call('LRANGE', early, 0, -1)) do hear(job, cjson.decode(word), now, keep, account) end
   redis.call('DEL', early)

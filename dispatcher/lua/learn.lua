@@ -70,7 +70,7 @@ end
 
 for i = 4, #ARGV, 6 do
   local id, letters = ARGV[i], ARGV[i + 2]
-  if l.cf.c then redis.call('ZREM', lease_key(l, address), id) end
+  if l.cf.c then zrem(lease_key(l, address), id) end
   local probe = l.v.bk == id
   if probe then drop(l, 'bk', 'bx') end
   if ARGV[i + 3] ~= '' then

@@ -1,4 +1,4 @@
--- What the scripts share that know of limits: of the workers' requests to one account, over all of them. After job.lua.
+-- What the scripts share that know of limits: of the workers' requests to one account, over all of them. After base.lua.
 --
 -- d:lm:<account> is a hash, its moments in µs since 1970 on the server's clock:
 --   cf  its limits as its workers set them, JSON: b by bucket {µs between two, at once, of these in the normal lane, s of

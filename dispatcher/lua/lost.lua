@@ -12,10 +12,10 @@ local old = redis.call('ZRANGEBYSCORE', 'd:o:' .. queue, '-inf', now - after, 'W
 for i = 1, #old, 2 do
   local job = load(old[i])
   if not job then
-    redis.call('ZREM', 'd:o:' .. queue, old[i])
+    zrem('d:o:' .. queue, old[i])
   elseif job.held <= now and (empty or tonumber(old[i + 1]) < taken) then
-    redis.call('ZADD', 'd:o:' .. queue, now, job.id)
-    redis.call('HSET', job_key(job.id), 'q', '1')
+    zadd('d:o:' .. queue, now, job.id)
+    set(job, 'q', '1')
     note(job, now, 'its message was lost and is published again')
     ids[#ids + 1] = job.id
   end

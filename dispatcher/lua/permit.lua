@@ -104,7 +104,7 @@ local function ask(id, high, what, jobs, ahead, draws)
     if l.cf.b[known] or name == 'all' then count(known, moment, amount) end
   end
   if leases then
-    redis.call('ZADD', leases, int(moment + l.cf.hold), id)
+    zadd(leases, int(moment + l.cf.hold), id)
     out = out + 1
     if high then drop(l, 'hw') end
   end
@@ -142,15 +142,20 @@ for name in pairs(drawn) do
   end
 end
 save(l)
+write_sets()
 if leases and out > 0 then redis.call('PEXPIRE', leases, math.ceil(l.cf.hold / 1000) + 60000) end
 
 -- What was used, for who looks on, and for the day an account without limits is throttled.
-local key, longest = 'd:lu:' .. account, 60
+local key, longest, words = 'd:lu:' .. account, 60, {}
 for name, slots in pairs(counted) do
   if l.cf.b[name] then longest = math.max(longest, l.cf.b[name][4]) end
   for slot, amount in pairs(slots) do
-    redis.call('HSET', key, name .. ' ' .. slot % RING, int(slot) .. ' ' .. int(amount + used(account, name, slot)))
+    words[#words + 1] = name .. ' ' .. slot % RING
+    words[#words + 1] = int(slot) .. ' ' .. int(amount + used(account, name, slot))
   end
 end
-if next(counted) then redis.call('EXPIRE', key, 2 * longest) end
+if #words > 0 then
+  redis.call('HSET', key, unpack(words))
+  redis.call('EXPIRE', key, 2 * longest)
+end
 return answers

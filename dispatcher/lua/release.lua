@@ -5,7 +5,8 @@ local released = {}
 for i = 2, #ARGV do
   local job = load(ARGV[i])
   if job and job.s == 'queued' and job.taker == ARGV[1] then
-    redis.call('HDEL', job_key(job.id), 'k', 'u')
+    set(job, 'k', nil)
+    set(job, 'u', nil)
     released[#released + 1] = job.id
   end
 end

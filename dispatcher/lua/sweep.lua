@@ -10,47 +10,54 @@ local ended = redis.call('ZRANGEBYSCORE', 'd:l', '-inf', now, 'LIMIT', 0, most)
 for _, id in ipairs(ended) do
   local job = load(id)
   if job and job.s == 'sending' then
-    local harmless = job.o == 'always' or (job.o == 'once' and job.a <= 1)
-    if harmless or (job.o == 'resend' and not job.i) then
+    local repeated = job.v.o
+    local harmless = repeated == 'always' or (repeated == 'once' and job.a <= 1)
+    if harmless or (repeated == 'resend' and not job.i) then
       local why = harmless and 'asking again is harmless' or RESENT
       move(job, 'queued', now, 'its worker died; ' .. why, keep)
-      redis.call('HSET', job_key(id), 'i', '1')
+      set(job, 'i', '1')
       job.i = '1'
       wait_again(job, 'retry', now, now, keep)
     else
       move(job, 'unknown', now, 'its worker died while the request may have been on the wire', keep)
     end
   end
-  redis.call('ZREM', 'd:l', id)
+  zrem('d:l', id)
 end
+write_all()
 
 local expired = redis.call('ZRANGEBYSCORE', 'd:x', '-inf', now, 'LIMIT', 0, most)
 for _, id in ipairs(expired) do
   local job = load(id)
   if job and job.s == 'queued' then fail(job, 'expired', now, 'its time passed before it was sent', 'expired', '', keep) end
-  redis.call('ZREM', 'd:x', id)
+  zrem('d:x', id)
 end
+write_all()
 
 -- What nobody told of in time goes on to its next account, where its caller asked for that.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'd:fo', '-inf', now, 'LIMIT', 0, most)) do
-  redis.call('ZREM', 'd:fo', id)
+  zrem('d:fo', id)
   local job = load(id)
   if job and job.s == 'sent' and not fail_over(job, 'sent', now, 'no receipt came in time', keep) then
     unwatch(job)
     if job.b then look_after(job.b, keep) end
   end
 end
+write_all()
 
 -- A code of ours is erased once its verification is over, a card once its purchase is; what is still to be sent has all
 -- its life before it.
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'd:v', '-inf', now, 'LIMIT', 0, most)) do
-  local v = redis.call('HMGET', job_key(id), 've', 's')
-  local expires, busy = tonumber(v[1] or 0), v[2] == 'queued' or v[2] == 'sending'
-  if v[2] and (busy or expires > now) then
-    redis.call('ZADD', 'd:v', math.max(expires, now + lost_after), id)
+  local job = load(id)
+  local expires, busy = job and tonumber(job.v.ve or 0), job and (job.s == 'queued' or job.s == 'sending')
+  if job and (busy or expires > now) then
+    zadd('d:v', math.max(expires, now + lost_after), id)
   else
-    redis.call('ZREM', 'd:v', id)
-    if v[2] then redis.call('HDEL', job_key(id), 'vx', 'xc') end
+    zrem('d:v', id)
+    if job then
+      set(job, 'vx', nil)
+      set(job, 'xc', nil)
+    end
   end
 end
 
@@ -65,13 +72,23 @@ for _, provider in ipairs(redis.call('SMEMBERS', 'd:p')) do
   passed(provider .. '.high', now, lost_after)
 end
 
+-- Their lists of jobs by number have gone by themselves, but for one that was deleted by hand and came again.
+for _, day in ipairs(redis.call('ZRANGEBYSCORE', 'd:nd', '-inf', now)) do
+  redis.call('DEL', 'd:n:' .. day)
+  redis.call('ZREM', 'd:nd', day)
+end
+
 for ago = 0, 1 do
   local day = math.floor(now / DAY) - ago
   redis.call('PEXPIREAT', 'd:u:' .. date_text(day), int((day + 1) * DAY + ARGV[5]))
 end
 
 -- The last entry thrown away is remembered, so that a reader can be told that it missed something.
-local oldest = int(now - events_kept)
+-- Nobody throws away what somebody is still to be told of.
+local oldest, moved = now - events_kept, redis.call('GET', 'd:tc')
+local waiting = moved and redis.call('XRANGE', 'd:e', '(' .. moved, '+', 'COUNT', 1)[1]
+if waiting then oldest = math.min(oldest, tonumber(string.match(waiting[1], '^%d+'))) end
+oldest = int(oldest)
 local gone = redis.call('XREVRANGE', 'd:e', '(' .. oldest .. '-0', '-', 'COUNT', 1)
 if gone[1] then
   redis.call('SET', 'd:et', gone[1][1])

@@ -1,4 +1,4 @@
--- What texts use up and cost: budgets, usage, prices. Put before job.lua. Money is in whole millionths.
+-- What texts use up and cost: budgets, usage, prices. Put after writes.lua. Money is in whole millionths.
 --
 -- A job has of it:
 --   ge  "<millionths> <currency>": its price as it was estimated when it was claimed
@@ -30,9 +30,12 @@ local function date(days)
   return yoe + era * 400 + (month <= 2 and 1 or 0), month, doy - math.floor((153 * mp + 2) / 5) + 1
 end
 
+-- Dates that this call wrote, by their day.
+local dates = {}
+
 local function date_text(days)
-  local year, month, day = date(days)
-  return string.format('%04.0f-%02.0f-%02.0f', year, month, day)
+  if not dates[days] then dates[days] = string.format('%04.0f-%02.0f-%02.0f', date(days)) end
+  return dates[days]
 end
 
 local function today(now)
@@ -44,15 +47,31 @@ local function correct(key, field, by)
   if by ~= 0 and redis.call('EXISTS', key) == 1 then redis.call('HINCRBY', key, field, string.format('%.0f', by)) end
 end
 
--- Days that have a lifetime, as far as this call knows.
-local kept = {}
+-- What this call adds to usage, by day and field.
+local used_of = {}
 
 -- Add to a field of a day's usage.
 local function use(day, field, by)
-  local key = 'd:u:' .. day
-  redis.call('HINCRBY', key, field, by)
-  if not kept[day] and redis.call('PTTL', key) < 0 then redis.call('PEXPIRE', key, USAGE_KEPT) end
-  kept[day] = true
+  local fields = used_of[day] or {}
+  used_of[day] = fields
+  fields[field] = (fields[field] or 0) + by
+end
+
+-- Add to a field of a day that may be over by now: then it does not come again.
+local function correct_use(day, field, by)
+  if by ~= 0 and (used_of[day] or redis.call('EXISTS', 'd:u:' .. day) == 1) then use(day, field, by) end
+end
+
+local function write_usage()
+  for day, fields in pairs(used_of) do
+    local key, fresh = 'd:u:' .. day, false
+    for field, by in pairs(fields) do
+      if redis.call('HINCRBY', key, field, int(by)) == by then fresh = true end
+    end
+    -- A field that was not there may be the first one.
+    if fresh and redis.call('PTTL', key) < 0 then redis.call('PEXPIRE', key, USAGE_KEPT) end
+  end
+  used_of = {}
 end
 
 -- Read the price among fields: millionths and currency, or nothing.
@@ -65,6 +84,15 @@ local function price_of(fields)
   end
 end
 
+-- Public parts that this call read, by their JSON: jobs of a batch often have the same.
+local public_parts = {}
+
+local function public_of(job)
+  local text = job.v.d
+  public_parts[text] = public_parts[text] or cjson.decode(text)
+  return public_parts[text]
+end
+
 -- Where usage counts a job: account, country, category, tenant; and its segments, or nil where it is no text.
 local function place(job, told)
   local text = told.kind == 'send' or told.kind == 'verify'
@@ -73,27 +101,27 @@ local function place(job, told)
 end
 
 -- What was counted of a job's price until now, at the account where it is; nil for nothing.
-local function counted_price(job, stored)
-  for line in string.gmatch(stored or '', '[^\n]+') do
+local function counted_price(job)
+  for line in string.gmatch(job.v.gu or '', '[^\n]+') do
     local account, day, kind, amount, currency = string.match(line, '^(%S+) (%S+) (%a) (%d+) (.*)$')
     if account == job.p then return {day = day, kind = kind, amount = tonumber(amount), currency = currency} end
   end
 end
 
 -- Remember what was counted of a job's price at the account where it is.
-local function remember_price(job, stored, day, kind, amount, currency)
-  local lines = {string.format('%s %s %s %.0f %s', job.p, day, kind, amount, currency)}
-  for line in string.gmatch(stored or '', '[^\n]+') do
+local function remember_price(job, day, kind, amount, currency)
+  local lines = {job.p .. ' ' .. day .. ' ' .. kind .. ' ' .. int(amount) .. ' ' .. currency}
+  for line in string.gmatch(job.v.gu or '', '[^\n]+') do
     if string.match(line, '^%S+') ~= job.p then lines[#lines + 1] = line end
   end
-  redis.call('HSET', 'd:j:' .. job.id, 'gu', table.concat(lines, '\n'))
+  set(job, 'gu', table.concat(lines, '\n'))
 end
 
--- Correct the budgets that a job was counted in by what it costs in truth; `stored` are its lines.
-local function correct_budgets(job, stored, amount, currency)
-  if not stored then return end
+-- Correct the budgets that a job was counted in by what it costs in truth.
+local function correct_budgets(job, amount, currency)
+  if not job.v.gb then return end
   local lines, changed = {}, false
-  for key, counted, counter in string.gmatch(stored, '(%S+) (%S+) ([^\n]+)') do
+  for key, counted, counter in string.gmatch(job.v.gb, '(%S+) (%S+) ([^\n]+)') do
     if counted ~= '-' then
       local own = string.match(counter, '^(%S+)/')
       local new = (currency == '' or currency == own) and amount or 0
@@ -102,38 +130,37 @@ local function correct_budgets(job, stored, amount, currency)
     end
     lines[#lines + 1] = key .. ' ' .. counted .. ' ' .. counter
   end
-  if changed then redis.call('HSET', 'd:j:' .. job.id, 'gb', table.concat(lines, '\n')) end
+  if changed then set(job, 'gb', table.concat(lines, '\n')) end
 end
 
 -- Prices of a segment that this call wrote.
 local last_price = {}
 
 -- Count what a job costs, in place of what was counted before: in usage, in budgets, and for estimates to come.
-local function settle_price(job, v, where, segments, country, was, amount, currency, now)
+local function settle_price(job, where, segments, country, was, amount, currency, now)
   -- What names no currency is in that of the account's own prices.
-  if currency == '' then currency = string.match(v[3] or '', '^%d+ (.*)$') or '' end
+  if currency == '' then currency = string.match(job.v.ge or '', '^%d+ (.*)$') or '' end
   local day = was and was.day or today(now)
   if was then
-    correct('d:u:' .. day, was.kind .. ':' .. was.currency .. ' ' .. where, -was.amount)
-    correct('d:u:' .. day, 'a:' .. currency .. ' ' .. where, amount)
+    correct_use(day, was.kind .. ':' .. was.currency .. ' ' .. where, -was.amount)
+    correct_use(day, 'a:' .. currency .. ' ' .. where, amount)
   elseif amount > 0 then
-    use(day, 'a:' .. currency .. ' ' .. where, string.format('%.0f', amount))
+    use(day, 'a:' .. currency .. ' ' .. where, amount)
   end
-  remember_price(job, v[2], day, 'a', amount, currency)
+  remember_price(job, day, 'a', amount, currency)
   if segments then
     local route, each = job.p .. ' ' .. country, math.floor(amount / math.max(segments, 1) + 0.5)
     local told = string.format('%.0f %s', each, currency)
     if last_price[route] ~= told then redis.call('HSET', 'd:pr', route, told) end
     last_price[route] = told
   end
-  correct_budgets(job, v[4], amount, currency)
+  correct_budgets(job, amount, currency)
 end
 
 -- Count a text that the provider took: once, at each account that took it. `fields` are what is written with that.
 local function count_taken(job, fields, now)
-  local v = redis.call('HMGET', 'd:j:' .. job.id, 'd', 'gu', 'ge', 'gb')
-  if counted_price(job, v[2]) then return end
-  local told = cjson.decode(v[1])
+  if counted_price(job) then return end
+  local told = public_of(job)
   local where, segments = place(job, told)
   if not segments then return end
   local day = today(now)
@@ -141,11 +168,11 @@ local function count_taken(job, fields, now)
   if segments > 1 then use(day, 's ' .. where, segments - 1) end
   local amount, currency = price_of(fields)
   if amount then
-    settle_price(job, v, where, segments, told.country or 'ZZ', nil, amount, currency, now)
+    settle_price(job, where, segments, told.country or 'ZZ', nil, amount, currency, now)
   else
-    amount, currency = string.match(v[3] or '0 ', '^(%d+) (.*)$')
+    amount, currency = string.match(job.v.ge or '0 ', '^(%d+) (.*)$')
     if amount ~= '0' then use(day, 'e:' .. currency .. ' ' .. where, amount) end
-    remember_price(job, v[2], day, 'e', tonumber(amount), currency)
+    remember_price(job, day, 'e', tonumber(amount), currency)
   end
 end
 
@@ -153,10 +180,9 @@ end
 local function count_price(job, fields, now)
   local amount, currency = price_of(fields)
   if not amount then return end
-  local v = redis.call('HMGET', 'd:j:' .. job.id, 'd', 'gu', 'ge', 'gb')
-  local was = counted_price(job, v[2])
+  local was = counted_price(job)
   if was and was.kind == 'a' and was.amount == amount and (currency == '' or was.currency == currency) then return end
-  local told = cjson.decode(v[1])
+  local told = public_of(job)
   local where, segments = place(job, told)
-  settle_price(job, v, where, segments, told.country or 'ZZ', was, amount, currency, now)
+  settle_price(job, where, segments, told.country or 'ZZ', was, amount, currency, now)
 end

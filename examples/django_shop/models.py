@@ -10,6 +10,9 @@ class Order(models.Model):
     shipped = models.BooleanField(default=False)
     #: Of the text that says so.
     job = models.CharField(max_length=26, default="", editable=False)
+    #: What became of that, and the `seq` of the event that told it.
+    text = models.CharField(max_length=16, default="", editable=False)
+    text_seq = models.IntegerField(default=0, editable=False)
 
     def __str__(self) -> str:
         return f"order-{self.pk}"

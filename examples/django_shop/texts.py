@@ -42,6 +42,7 @@ def tell(order: Order) -> None:
             reference=str(order),
             idempotency_key=f"{order}-shipped",
             valid_for=86400,
+            callback_url=settings.SHOP_CALLBACK_URL,
         )
     except DispatcherError as error:
         log.warning("%s is not told of yet: %s", order, error)

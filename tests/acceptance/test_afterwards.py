@@ -7,13 +7,14 @@ import re
 import signal
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
 import pytest
 
-from dispatcher import Dispatcher, Job, Message, State
+from dispatcher import Dispatcher, Job, Message, State, WaitTimeout
 from tests.acceptance.conftest import KEYS, PASSWORD, Four
 from tests.acceptance.test_every_operation import american
 from tests.acceptance.test_privacy import kept, unpacked
@@ -405,6 +406,34 @@ def test_a_code_that_was_turned_away_arrives_later_and_checks(four: Four, d: Dis
         assert len(d.get(job.id).tries) == 2
         (text,) = four.sandbox.inbox(number)
         assert d.check(job.id, text.text.rsplit(" ", 1)[1]).valid
+
+
+#: What happens to the answer, how often, and the seconds that the person waits for it.
+VERDICTS_LOST: Final = {
+    "and is asked for again at once": ("drop-after", 1, 20.0, 0.0),
+    "for as long as anybody waits": ("drop-after", None, 1.0, 0.0),
+    "on its way, and comes too late": ("latency", 1, 0.5, 1.0),
+}
+
+
+@pytest.mark.parametrize(("fault", "times", "patience", "seconds"), VERDICTS_LOST.values(), ids=VERDICTS_LOST)
+def test_a_right_code_whose_answer_is_lost_is_right_once(
+    four: Four, d: Dispatcher, *, fault: str, times: int | None, patience: float, seconds: float
+) -> None:
+    """Its provider answers "already verified" from then on, to a wrong code as well."""
+    job = d.wait(d.verify(phone(1), template=f"{TEXT} [CODE]", provider="mobtexting").id)
+    (text,) = four.sandbox.inbox(phone(1))
+    code = text.text.rsplit(" ", 1)[1]
+    four.sandbox.fault(fault, provider="mobtexting", action="verify/check", times=times, seconds=seconds)
+    valid = []
+    with suppress(WaitTimeout):
+        valid.append(d.check(job.id, code, timeout=patience).valid)
+    four.sandbox.clear()
+    if seconds:
+        until(lambda: d.get(job.id).verification.status == "approved", what="the late answer")  # type: ignore[union-attr]  # it is one
+    valid += [d.check(job.id, one, timeout=20).valid for one in ("x" * len(code), code, code)]
+    assert valid[-3:] == ([False, False, False] if patience > 1 else [False, True, False])
+    assert valid.count(True) == 1
 
 
 # -- privacy -----------------------------------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ class TestLookupAndOperations:
         ended = run("lookup", phone(132), "--provider", "textgoto", "--wait", "--json", "--reveal")
         assert (ended.code, ended.err) == (0, "")
         result = ended.document["result"]
-        assert (result["number"], result["ported_network"]) == (phone(132)[1:], "Sandbox Mobile")
+        assert (result["number"], result["current_network"]["name"]) == (phone(132), "Sandbox Mobile")
 
     def test_a_lookup_of_nobody_is_no_success(self, run: Run) -> None:
         ended = run("lookup", phone(130), "--provider", "textgoto", "--wait", "--json")

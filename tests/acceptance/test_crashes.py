@@ -46,9 +46,11 @@ class TestWorkerKilledWhileTheProviderHangs:
         assert [ended[one.id].attempts for one in (text, code)] == [1, 1]
         assert "its worker died" in ended[text.id].history[-1].detail
         assert taken_by_number(sandbox) == {phone(1): 1, phone(2): 1}
-        assert (ended[balance.id].state, ended[balance.id].attempts) == (State.COMPLETED, 2)
-        assert (ended[lookup.id].state, ended[lookup.id].attempts) == (State.COMPLETED, 2)
-        assert (ended[lookup_again.id].state, ended[lookup_again.id].attempts) == (State.UNKNOWN, 2)
+        assert ended[balance.id].state == State.COMPLETED
+        assert ended[lookup.id].state == State.COMPLETED
+        assert ended[lookup_again.id].state == State.UNKNOWN
+        # A busy machine may not even connect within the second that it has: that is no time it was asked.
+        assert [one.outcome for one in ended[lookup_again.id].tries if one.outcome != "not_sent"] == ["ambiguous"]
         asked = Counter((row.action, row.msisdn) for row in sandbox.ledger())
         assert asked == {
             ("SEND_MSISDN", phone(1)[1:]): 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -108,7 +109,7 @@ def test_live_accounts_are_all_asked_and_each_is_judged(run: Shell, own_valkey: 
         # A server without a password lets anyone in who names none, or any.
         "redis_url": f"redis://default:{CANARY}@{place}",
         "broker_url": f"amqp://user:{CANARY}@127.0.0.1:1//",
-        "callback_secret": CANARY,
+        "callback_secret": f"whsec_{base64.b64encode(CANARY.encode().ljust(24, b'.')).decode()}",
         **KEYS,
         **account(sandbox, "sandbox", "sandbox"),
         **account(sandbox, "sandbox", CANARY, "wrong"),

@@ -129,7 +129,8 @@ def club(account: str, area: int) -> list[Any]:
         case("a number of another continent", account, "send", phone(1), result="unsupported"),
         case("a number that gets no code", account, "verify", american(101, area), result="invalid"),
         case("a number's carrier", account, "lookup", american(132, area),
-             result={"phone_number": american(132, area), "carrier_name": "VERIZONUS"}),
+             result={"number": american(132, area), "current_network": {"name": "VERIZONUS", "country": "US"},
+                     "ported": "unknown", "raw": {"phone_number": american(132, area), "carrier_name": "VERIZONUS"}}),
         case("a number that is nowhere", account, "lookup", american(130, area), result="invalid"),
         case("credits", account, "balance", result={"currency": None, "plan_credits": "0", "available": ANY}),
         case("credits by a stored card", account, "credits.buy",
@@ -186,7 +187,9 @@ def the(account: str, area: int) -> list[Any]:
         case("a number that is refused", account, "send", phone(102), result="invalid"),
         case("a number that gets no code", account, "verify", phone(101), result="invalid"),
         case("a number in another network", account, "lookup", phone(132),
-             result={"international_format_number": phone(132), "is_ported": True, "lookup_status": "No Error"}),
+             result={"number": phone(132), "country": "GB", "line_type": "mobile", "ported": True,
+                     "original_network": {"name": "Sandbox Mobile", "country": "GB"},
+                     "current_network": {"mcc": "234", "mnc": "30"}, "raw": {"lookup_status": "No Error"}}),
         case("a number that is nowhere", account, "lookup", phone(130), result="invalid"),
         case("money", account, "balance", result={"currency": None, "available": ANY}),
         case("numbers that can be bought", account, "number.search",
@@ -223,7 +226,10 @@ MOB: Final = [
     case("no credit", "brokemob", "send", phone(3), result="insufficient_funds"),
     case("a number that gets no code", "mobtexting", "verify", phone(101), result="invalid"),
     case("a number in another network", "mobtexting", "lookup", phone(132),
-         result={"phone": phone(132), "ported": True, "status": "SUCCESS"}),
+         result={"number": phone(132), "country": "GB", "ported": True, "reachable": True,
+                 "original_network": {"name": "Sandbox UK"},
+                 "current_network": {"name": "Sandbox Mobile", "mcc": "234", "mnc": "99"},
+                 "raw": {"phone": phone(132), "status": "SUCCESS"}}),
     case("a number that is nowhere", "mobtexting", "lookup", phone(130), result="invalid"),
     case("credits", "mobtexting", "balance", result={"currency": None, "services": [ANY] * 4}),
     case("a wrong token", "wrongmob", "balance", result="unauthorized"),
@@ -247,7 +253,8 @@ GOTO: Final = [
     case("no credit", "brokegoto", "send", phone(3), result="insufficient_funds"),
     case("a number that gets no code", "textgoto", "verify", phone(101), result="invalid"),
     case("a number in another network", "textgoto", "lookup", phone(132),
-         result={"number": phone(132)[1:], "ported": True}),
+         result={"number": phone(132), "country": "GB", "ported": True, "roaming": False,
+                 "current_network": {"name": "Sandbox Mobile"}, "raw": {"number": phone(132)[1:]}}),
     case("a number that is nowhere", "textgoto", "lookup", phone(130), result="invalid"),
     case("credits", "textgoto", "balance", result={"currency": None, "available": ANY}),
     case("a wrong password", "wronggoto", "balance", result="unauthorized"),
@@ -301,6 +308,8 @@ def alike(told: Any, wanted: Any) -> bool:
 def refused_at_last(d: Dispatcher, one: Case, arguments: Mapping[str, Any]) -> Job:
     """Enqueue what the command line would not; return it as it ended, or as it waits for an account to be mended."""
     if one.operation == "send":
+        # Another provider may have told that they opted out, and then this one would not be asked.
+        d.opt_in(one.to)
         job = d.send(one.to, "Hello", provider=one.account, sender=arguments.get("sender", ""),
                      options={name: value for name, value in arguments.items() if name != "sender"})  # fmt: skip
     elif one.operation in {"verify", "lookup"}:
@@ -467,9 +476,12 @@ def test_who_left_one_sender_is_not_on_our_list_of_those_who_want_nothing(all_fo
 def test_of_many_in_one_request_each_ends_as_it_is_told(
     account: str, numbers: dict[str, str], counts: dict[str, int], all_four: Four, d: Dispatcher
 ) -> None:
-    """Who is on our own list is not in the request at all; who has left the provider's is told in a good answer."""
-    for number in [number for number, end in numbers.items() if end == "list"]:
-        d.opt_out(number)
+    """Who is on our own list is not in the request at all; who has left the provider's is told in a good answer.
+
+    From then on they are on ours, too.
+    """
+    for number, end in numbers.items():
+        (d.opt_out if end == "list" else d.opt_in)(number)
     seen = len(all_four.sandbox.ledger())
     batch = d.send_many([Message(number, "The doors are open.") for number in numbers], provider=account)
     until(lambda: batch.counts == counts, what=f"{counts}")
@@ -478,6 +490,8 @@ def test_of_many_in_one_request_each_ends_as_it_is_told(
     ends = {job.to: job for job in d.jobs(batch=batch.id, reveal=True, limit=100)}
     told = {number: str(job.failure.code) if job.failure else str(job.state) for number, job in ends.items()}
     assert told == numbers
+    blocked = {number for number, end in numbers.items() if end in {"LocalOptOuts", "GlobalOptOuts", "MSISDN_BLOCKED"}}
+    assert {number for number in numbers if account in d.blocked_by(number)} >= blocked
 
 
 LATER: Final = [

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -19,12 +21,21 @@ from celery import Celery
 
 from dispatcher import ConfigurationError, Dispatcher
 from dispatcher.embedded import free_port
+from tests.consumer import SECRET
 from tests.support import WATCH, Deployment, Process, clean_environment, phone, phones, taken_by_number, until
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 
 #: Nobody listens there.
 AWAY: Final = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+def calls_back(running: Deployment, tmp_path: Path) -> Iterator[Callable[..., object]]:
+    """Start a worker that calls back, beside the shared one."""
+    beside = Deployment(running.url, running.sandbox, tmp_path, {"callback_secret": SECRET})
+    yield partial(beside.worker, queues="notify", name="notify")
+    beside.close()
 
 
 @pytest.fixture
@@ -126,6 +137,13 @@ class Shop:
         """Run `django-admin ARGUMENTS`."""
         return python(self.folder, self.environment, "-m", "django", *arguments)
 
+    def told(self) -> dict[int, str]:
+        """What the orders are marked with."""
+        with sqlite3.connect(self.folder / "shop.sqlite3") as database:
+            marks = dict(database.execute("SELECT id, text FROM django_shop_order"))
+        database.close()
+        return marks
+
     def order(self, *people: str) -> None:
         """Take orders, numbered from 1."""
         self.admin("shell", "-v", "0", "-c", "".join(f"Order.objects.create(phone={one!r});" for one in people))
@@ -134,9 +152,13 @@ class Shop:
     def served(self, **settings: str) -> Iterator[tuple[httpx.Client, Process]]:
         """Serve its pages."""
         port = free_port()
+        told = {
+            "DISPATCHER_CALLBACK_SECRET": SECRET,
+            "SHOP_CALLBACK_URL": f"http://127.0.0.1:{port}/hooks/dispatcher",
+        }
         server = Process(
             ["-m", "django", "runserver", "--noreload", f"127.0.0.1:{port}"],
-            {**self.environment, **settings},
+            {**self.environment, **told, **settings},
             self.folder,
             f"django-{port}",
         )
@@ -198,6 +220,50 @@ class TestDjango:
             client.post("/orders/1/shipping")
         with shop.served(DISPATCHER_REDIS_URL=AWAY) as (client, _):
             assert client.get("/orders/1").json() == {"order": 1, "shipped": True, "text": "not known just now"}
+
+    def test_a_code_signs_its_person_in_and_a_refusal_looks_like_a_code(self, shop: Shop, running: Deployment) -> None:
+        """Each client is a visitor with a session; the sandbox is the phone."""
+        with shop.served(DISPATCHER_RESEND_AFTER="0", DISPATCHER_GUARDS="number=2/1h; key=5/1h") as (client, _):
+
+            def post(path: str, **form: str) -> tuple[int, Any]:
+                answer = client.post(path, data=form)
+                return answer.status_code, answer.json()
+
+            def code(at: int) -> str:
+                told = until(lambda: running.sandbox.inbox(phone(1))[at:], what="the code")
+                return str(told[0].text).removeprefix("Your code for the shop is ")
+
+            assert post("/codes/check", code="012837") == (200, {"valid": False})
+            assert post("/codes", to=phone(1)) == (202, {"sent": True})
+            first = code(0)
+            assert post("/codes/resend") == (202, {"sent": True})
+            second = code(1)
+            assert post("/codes/check", code=first) == (200, {"valid": first == second})
+            assert post("/codes/resend") == (202, {"sent": True}), "the number has no room, and nobody is told"
+            assert post("/codes/check", code=second) == (200, {"valid": True})
+            assert post("/codes/check", code=second) == (200, {"valid": False})
+            assert post("/codes", to=phone(1)) == (202, {"sent": True}), "nor now"
+            assert post("/codes/check", code=second) == (200, {"valid": False})
+            assert post("/codes", to="07700 900468")[0] == 422
+            for n in (2, 3, 4):
+                assert post("/codes", to=phone(n)) == (202, {"sent": True})
+            answer = client.post("/codes", data={"to": phone(5)})
+            assert (answer.status_code, int(answer.headers["Retry-After"]) > 3000) == (429, True)
+        assert running.sandbox.accepted(phone(1)) == 2
+        assert running.sandbox.accepted(phone(5)) == 0
+
+    def test_an_order_is_marked_when_its_text_is_told_of(
+        self, shop: Shop, calls_back: Callable[..., object], running: Deployment
+    ) -> None:
+        """By a signed request, which becomes a signal."""
+        shop.order(phone(1), phone(100))
+        calls_back()
+        with shop.served() as (client, _):
+            for order in (1, 2):
+                client.post(f"/orders/{order}/shipping")
+            until(lambda: shop.told() == {1: "sent", 2: "failed"}, what="both callbacks")
+            unsigned = client.post("/hooks/dispatcher", json={"type": "job.sent", "data": {}})
+            assert unsigned.status_code == 401
 
     def test_its_own_celery_app_may_come_later(self, shop: Shop) -> None:
         """Celery makes whatever app comes first under Django everybody's default; ours it must not be."""
@@ -266,9 +332,46 @@ class TestFastAPI:
 
         fastapi(story)
 
-    def test_many_at_once_share_one_dispatcher(
-        self, fastapi: Callable[[Story], None], running: Deployment, dispatcher: Dispatcher
+    def test_another_code_and_a_refusal_look_like_the_first(
+        self,
+        fastapi: Callable[[Story], None],
+        running: Deployment,
+        dispatcher: Dispatcher,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        """Who tries numbers learns nothing of them; who asks too often is told so."""
+        monkeypatch.setenv("DISPATCHER_RESEND_AFTER", "0")
+        monkeypatch.setenv("DISPATCHER_GUARDS", "number=2/1h; key=3/1h")
+
+        async def story(client: httpx.AsyncClient) -> None:
+            status, told = await asked(client, "/codes", to=phone(1))
+            dispatcher.wait(told["id"])
+            again = await asked(client, f"/codes/{told['id']}/resend")
+            assert (status, again) == (202, (202, told))
+            status, decoy = await asked(client, "/codes", to=phone(1))
+            assert (status, len(decoy["id"])) == (202, len(told["id"])), "the number has no room"
+            for id_ in (decoy["id"], told["id"]):
+                assert await asked(client, f"/codes/{id_}/resend") == (202, {"id": id_})
+            codes = until(lambda: [one.text.split()[-1] for one in running.sandbox.inbox(phone(1))][1:], what="both")
+            assert await asked(client, f"/codes/{decoy['id']}/check", code=codes[0]) == (200, {"valid": False})
+            assert await asked(client, f"/codes/{told['id']}/check", code=codes[0]) == (200, {"valid": True})
+            assert (await asked(client, "/codes", to=phone(2)))[0] == 202
+            answer = await client.post("/codes", json={"to": phone(3)})
+            assert (answer.status_code, int(answer.headers["Retry-After"]) > 3000) == (429, True)
+
+        fastapi(story)
+        assert running.sandbox.accepted(phone(1)) == 2
+        assert len(dispatcher.jobs()) == 3
+
+    def test_many_at_once_share_one_dispatcher(
+        self,
+        fastapi: Callable[[Story], None],
+        running: Deployment,
+        dispatcher: Dispatcher,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """All of them from one address, which is on the list of those that no guard refuses."""
+        monkeypatch.setenv("DISPATCHER_GUARD_ALLOW", "ip:127.0.0.1")
         people = phones(40)
 
         async def story(client: httpx.AsyncClient) -> None:
@@ -316,6 +419,34 @@ class TestFastAPI:
 
         with pytest.raises(ConfigurationError, match="DISPATCHER_REDIS_URL"):
             fastapi(story)
+
+
+def test_it_is_called_back(
+    environment: dict[str, str], calls_back: Callable[..., object], running: Deployment, tmp_path: Path
+) -> None:
+    """By the worker's default, since nothing in the application says where."""
+    port = free_port()
+    arguments = ["-m", "uvicorn", "fastapi_app:app", "--port", str(port)]
+    server = Process(arguments, {**environment, "DISPATCHER_CALLBACK_SECRET": SECRET}, tmp_path, f"uvicorn-{port}")
+    WATCH.port(port, "uvicorn")
+    try:
+        server.wait_for("startup complete")
+        calls_back(callback_url=f"http://127.0.0.1:{port}/hooks/dispatcher")
+        assert httpx.post(f"http://127.0.0.1:{port}/codes", json={"to": phone(1)}, trust_env=False).status_code == 202
+        server.wait_for('"POST /hooks/dispatcher HTTP/1.1" 204')
+    finally:
+        server.stop()
+
+
+# -- a script ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_script_tells_what_became_of_a_text(
+    environment: dict[str, str], running: Deployment, tmp_path: Path
+) -> None:
+    state, event = python(tmp_path, environment, str(EXAMPLES / "script.py"), phone(1), "Hello").splitlines()
+    assert (state.split(" ", 1)[1], event) == ("is sent", "job.sent")
+    assert [one.text for one in running.sandbox.inbox(phone(1))] == ["Hello"]
 
 
 # -- an application with Celery of its own -----------------------------------------------------------------------------
@@ -379,8 +510,13 @@ def celery_shop(
         worker.stop()
 
 
-def test_celery_of_its_own(celery_shop: CeleryShop, running: Deployment, dispatcher: Dispatcher) -> None:
-    """The shop's tasks run in its worker, its texts in ours, even through queues of one name in one database."""
+def test_celery_of_its_own(
+    celery_shop: CeleryShop, calls_back: Callable[..., object], running: Deployment, dispatcher: Dispatcher
+) -> None:
+    """The shop's tasks run in its worker, its texts in ours, even through queues of one name in one database.
+
+    What became of them is told by a task of the shop's.
+    """
     worker, broker = celery_shop
     with Celery("caller", broker=broker, set_as_current=False) as caller:
         # Twice each, as Celery may deliver twice.
@@ -392,6 +528,9 @@ def test_celery_of_its_own(celery_shop: CeleryShop, running: Deployment, dispatc
     assert [dispatcher.wait(job.id).state for job in dispatcher.jobs()] == ["sent", "sent"]
     assert taken_by_number(running.sandbox) == {"+447700900017": 1, "+447700900018": 1}
     assert [name.split("@")[0] for name in pongs] == ["shop"], "who controls the shop's workers reaches no others"
+    calls_back(callback_broker_url=broker)
+    for order in (17, 18):
+        worker.wait_for(f"'order-{order} is sent'")
     said = worker.output()
     (stand,) = [line for line in said.splitlines() if line.startswith(STAND)]
     assert json.loads(stand.removeprefix(STAND)) == {"current": "shop", "default": "shop", "root": True, "ours": []}

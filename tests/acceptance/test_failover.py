@@ -39,7 +39,9 @@ def test_what_may_have_been_taken_is_sent_nowhere_else(deployment: Deployment) -
     batch = dispatcher.send_many([Message(one, f"Hello {one}") for one in phones(COUNT)], provider=ROUTE)
     counts = batch.wait(timeout=60)
     assert counts["unknown"] + counts.get("sent", 0) == COUNT
-    assert taken_by_number(deployment.sandbox) == dict.fromkeys(phones(COUNT), 1), "by one of the two, and once"
+    # The sandbox is everybody's: a text that another test enqueued may come to it late.
+    taken = {number: count for number, count in taken_by_number(deployment.sandbox).items() if number in phones(COUNT)}
+    assert taken == dict.fromkeys(phones(COUNT), 1), "by one of the two, and once"
     ends = Counter((job.state.value, job.provider) for job in batch.jobs)
     assert {*ends} <= {("unknown", "textgoto"), ("sent", "thetexting")}
     for job in batch.jobs:

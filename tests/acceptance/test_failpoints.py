@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-import aiohttp
 import msgspec
 import pytest
 from celery.signals import worker_ready
@@ -40,7 +39,7 @@ from workers.limits import RedisLimiter
 from workers.receiver import url
 from workers.sandbox.client import Sandbox
 from workers.sandbox.world import Row
-from workers.transport import Transport, _Checked
+from workers.wire import Wire
 
 #: Long enough for a loaded machine; all rows wait for them at once.
 TIMES: Final = {"deadline": "2", "lease": "4", "lost_after": "1"}
@@ -353,25 +352,18 @@ def parts() -> None:
     @worker_ready.connect(weak=False)
     def tell(**_: object) -> None:
         runtime = here.runtime()
-        session = runtime.run(session_of(runtime._transport))
+        wire = runtime._transport._http
         usual = {
             "store": runtime.execution._store is runtime._store,
             "limiter": type(runtime.execution._limiter) is RedisLimiter,
             "transport": runtime._transport._reached is None,
-            "request": session._request_class is _Checked,
-            "traces": not session.trace_configs,
+            "engine": type(wire) is Wire and wire._reached is None,
             "acknowledgement": here.app.tasks[EXECUTE].Request is here.Received,
         }
         print(msgspec.json.encode(usual).decode())
         os._exit(0)
 
     worker(["textgoto"], "parts")()
-
-
-async def session_of(transport: Transport) -> aiohttp.ClientSession:
-    session = transport._session()
-    await session.close()
-    return session
 
 
 @pytest.mark.parametrize(

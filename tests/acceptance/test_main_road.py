@@ -142,8 +142,8 @@ class TestOperations:
         job = dispatcher.wait(dispatcher.lookup(phone(132), provider="textgoto").id)
         assert job.state == State.COMPLETED
         result = dispatcher.get(job.id, reveal=True).result
-        assert (result["number"], result["ported"], result["ported_network"]) == (
-            phone(132)[1:],
+        assert (result["number"], result["ported"], result["current_network"]["name"]) == (
+            phone(132),
             True,
             "Sandbox Mobile",
         )

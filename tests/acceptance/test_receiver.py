@@ -135,6 +135,34 @@ def test_stop_is_heeded_at_once_and_start_lifts_it(house: House) -> None:
     assert [one["opt_out"] for one in texts(d)] == ["out", "in"]
 
 
+def test_a_phone_that_texts_stop_gets_one_answer_and_help_another(house: House) -> None:
+    """Over the vendor that the text came by, and from where it was sent to, where that can be said."""
+    house.start()
+    sandbox, d, answers = house.deployment.sandbox, house.client(), ["You get no more texts.", "ACME: 020 7946 0000"]
+    until(lambda: sandbox.told()["thetexting"].url, what="an address")
+    sandbox.times(after=0.1)
+    house.worker("--concurrency", "4", stop_text=answers[0], help_text=answers[1])
+    ours = "12125550167"
+    assert d.wait(d.operation("thetexting", "number.buy", number=f"+{ours}").id).state == "completed"
+    for came, (vendor, number) in enumerate((("mobtexting", phone(27)), ("thetexting", phone(28)))):
+        d.send(number, "Hi", provider=vendor)
+        inbox = partial(sandbox.inbox, number)
+        until(inbox, what="a text to answer")
+        for said, word in enumerate(("STOP", "stop", "HELP"), start=1):
+            sandbox.text(vendor, number, word, to=ours)
+            until(partial(_has, partial(texts, d), 3 * came + said), what="the text")
+        until(partial(_has, inbox, 3), what="the answer to HELP")
+        hello, *told = inbox()
+        assert [one.text for one in told] == answers
+        assert {one.sender == ours for one in told} == {vendor == "thetexting"}
+        assert d.send(number, "Hi", provider=vendor).state == "failed"
+        assert hello.text == "Hi"
+
+
+def _has(listed: Callable[[], list[Any]], many: int) -> bool:
+    return len(listed()) == many
+
+
 # -- crashes -----------------------------------------------------------------------------------------------------------
 
 

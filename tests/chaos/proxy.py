@@ -34,6 +34,8 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self.port = 0
+        #: Seconds that everything said takes on its way, either way.
+        self.delay = 0.0
         #: Connections that were ever made, and bytes that were swallowed.
         self.made = 0
         self.swallowed = 0
@@ -99,6 +101,8 @@ class Proxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: Link) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
+                if self.delay:
+                    await asyncio.sleep(self.delay)
                 if link.silent:
                     self.swallowed += len(data)
                 else:

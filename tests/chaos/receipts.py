@@ -36,7 +36,7 @@ _ENDS: Final = {
 }
 
 
-class _Receiver:
+class Receiver:
     """The receiver as a process that may be killed, at one address all the time."""
 
     def __init__(self, lab: Lab, *accounts: str) -> None:
@@ -67,7 +67,7 @@ class _Receiver:
             connection.close()
 
 
-def _client(lab: Lab, *accounts: str) -> Dispatcher:
+def client(lab: Lab, *accounts: str) -> Dispatcher:
     return lab.client(providers={name: {"callback_token": ""} for name in accounts})
 
 
@@ -105,11 +105,11 @@ def _demand_told_once(lab: Lab) -> None:
     short={"texts": 3},
 )
 def out_of_order(lab: Lab, texts: int) -> None:
-    receiver = _Receiver(lab, *_PUSHING)
+    receiver = Receiver(lab, *_PUSHING)
     lab.sandbox.times(after=0.1, late=0.5, retry_every=0.5)
     lab.sandbox.callbacks(receiver.addresses)
     lab.worker(queues=",".join(_PUSHING))
-    d = _client(lab, *_PUSHING)
+    d = client(lab, *_PUSHING)
     ends = _enqueue(lab, d, texts)
     lab.inject("text with receipts out of order", len(ends))
     soon(partial(_as_wanted, d, ends), "every receipt", 60)
@@ -129,11 +129,11 @@ def out_of_order(lab: Lab, texts: int) -> None:
     short={"kills": 1, "texts": 2},
 )
 def receiver_kill(lab: Lab, kills: int, texts: int) -> None:
-    receiver = _Receiver(lab, *_PUSHING)
+    receiver = Receiver(lab, *_PUSHING)
     lab.sandbox.times(after=0.1, late=0.5, retry_every=0.5, retries=200)
     lab.sandbox.callbacks(receiver.addresses)
     lab.worker(queues=",".join(_PUSHING))
-    d = _client(lab, *_PUSHING)
+    d = client(lab, *_PUSHING)
     ends: dict[str, str] = {}
     for n in range(kills):
         ends |= _enqueue(lab, d, texts // kills) if n == 0 else {}
@@ -158,9 +158,9 @@ def unanswered(lab: Lab, times: int) -> None:
     lab.provider = "ringer"
     lab.deployment.beside |= ringer.installed(lab.folder)
     lab.deployment.settings["providers__ringer__base_url"] = lab.sandbox.url
-    receiver = _Receiver(lab, "ringer")
+    receiver = Receiver(lab, "ringer")
     lab.worker(queues="ringer")
-    d = _client(lab, "ringer")
+    d = client(lab, "ringer")
     ends = {}
     for n in range(times):
         number, job = (one := lab.number()), lab.send(one, d)

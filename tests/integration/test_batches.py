@@ -10,7 +10,7 @@ import pytest
 from dispatcher import Dispatcher, InvalidRequest, Message
 from dispatcher.settings import Settings, load
 from dispatcher.states import State
-from dispatcher.store import Advance, Calls, JobStore, call_name
+from dispatcher.store import Advance, Calls, Claim, JobStore, call_name
 from tests.support import phones
 
 PORTION = 40
@@ -65,7 +65,7 @@ def work(settings: Settings, crew: Crew) -> None:
             store.run(calls.deal("textgoto"))
             ids = [one.decode() for one in redis.zrange("d:o:textgoto", 0, 20)]  # type: ignore[union-attr]  # the stubs mix sync and async
             taken = [raw[0].decode() for raw in store.run(calls.take(token, ids)).records] if ids else []
-            states = store.run(calls.claim(token, [(id_, "never", {}) for id_ in taken])) if taken else []
+            states = store.run(calls.claim([Claim(token, id_, "never") for id_ in taken])) if taken else []
             ours = [id_ for id_, state in zip(taken, states, strict=True) if state is None]
             moves = [
                 Advance(id=id_, guard=token, state=State.QUEUED if number % 10 == 9 else State.SENT, detail="told",

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+import redis
 
 from dispatcher import Dispatcher, Message, State, StoreUnavailable
 from dispatcher.embedded import free_port
-from tests.support import Deployment, phones, taken_by_number, until
+from dispatcher.store import MOST_MADE
+from tests.support import Deployment, Server, phones, taken_by_number, until
 
 PASSWORD = "hunter2"
 
@@ -47,6 +50,37 @@ def test_no_redis_is_told_at_once_and_without_the_password(call: Callable[[Dispa
     assert time.monotonic() - began < 2
     assert PASSWORD not in "".join(traceback.format_exception(caught.value))
     assert PASSWORD not in repr(dispatcher.settings)
+
+
+def test_many_are_enqueued_once_and_in_order_though_their_connection_breaks(
+    own_valkey: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Again and again, while one portion is on its way and the next is encoded; and the server forgets its scripts."""
+    messages = [Message(one, f"Hi {at}") for at, one in enumerate(phones(8 * MOST_MADE))]
+    with (
+        Dispatcher(redis_url=own_valkey.url, sandbox=True, providers={"textgoto": {"uid": "x"}}) as dispatcher,
+        redis.Redis.from_url(own_valkey.url) as server,
+    ):
+        encode, portions = dispatcher._drafts.encode, list[int]()
+
+        def encoded(fresh: Any, **public: Any) -> Any:
+            portions.append(len(fresh))
+            if len(portions) in {2, 4, 5}:
+                server.client_kill_filter(_type="normal", skipme=True)
+            if len(portions) == 4:
+                server.script_flush()
+            return encode(fresh, **public)
+
+        monkeypatch.setattr(dispatcher._drafts, "encode", encoded)
+        batch = dispatcher.send_many(messages, provider="textgoto", batch_id="spring")
+        assert portions == [MOST_MADE] * 8
+        assert (batch.created, batch.counts) == (len(messages), {"queued": len(messages)})
+        assert list(dispatcher.batch("spring").jobs.ids) == list(batch.jobs.ids)
+        told = [job.text for job in dispatcher.get_many(batch.jobs.ids, reveal=True).values()]
+        assert told == [one.text for one in messages]
+        line = [one.decode() for one in server.zrange("d:q:textgoto:spring:", 0, -1)]
+        assert line == list(batch.jobs.ids)[-len(line) :], "those that wait for their turn do so in the order given"
+        assert not dispatcher.batch_state("spring").open
 
 
 class TestBrokerAway:

@@ -23,8 +23,9 @@ PASSWORD: Final = "canary-hunter2"
 KEYS: Final[dict[str, Any]] = {"secret_key": "a secret key for tests " * 2, "hash_key": "a hash key for tests " * 2}
 
 #: All that may be asked of Redis: none of it writes.
-READING: Final = {"waitaof",
-    "ping", "info", "time", "mget", "hkeys", "hget", "hgetall", "eval", "evalsha", "config|get",
+READING: Final = {
+    "ping", "waitaof", "info", "time", "mget", "hkeys", "hget", "hgetall", "exists", "zrange", "zrevrange",
+    "eval", "evalsha", "config|get",
     # What the client says of itself when it connects.
     "hello", "auth", "select", "client|setinfo",
 }  # fmt: skip
@@ -133,8 +134,9 @@ def test_a_replica_is_refused(doctor: Any, valkey_client: Any) -> None:
 @contextmanager
 def cluster(folder: Path) -> Iterator[str]:
     """Run a server in cluster mode; its URL."""
-    port = free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--cluster-enabled", "yes"]
+    port, bus = free_port(), free_port()  # its own choice, port + 10000, is no port where the port is high
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    options += ["--cluster-enabled", "yes", "--cluster-port", str(bus)]
     process = subprocess.Popen([binary(), *options], start_new_session=True, stdout=subprocess.DEVNULL)
     WATCH.group(process.pid, "a cluster")
     url = f"redis://127.0.0.1:{port}/0"

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import redis
 
-from dispatcher import ConfigurationError, Dispatcher, StoreUnavailable, durability
+from dispatcher import ConfigurationError, Dispatcher, Message, StoreUnavailable, durability
 from dispatcher.durability import Way, way
 from dispatcher.settings import Settings, load
-from dispatcher.store import AsyncJobStore, Calls
-from tests.support import Server, phone
+from dispatcher.store import MOST_MADE, AsyncJobStore, Calls, Claim
+from tests.support import Server, phone, phones
 from tests.unit.support import record
 
 
@@ -57,6 +57,22 @@ def test_what_a_caller_is_told_is_on_the_disk(d: Dispatcher, server: redis.Redis
 
     all_that_is_told()
     assert all_that_is_told() == 3
+
+
+def test_many_wait_together_for_the_last_of_them(d: Dispatcher, server: redis.Redis) -> None:
+    """What is written before is on the disk when that is. A wait for each portion would take up to a second each."""
+    messages = [Message(one, "Hello") for one in phones(3 * MOST_MADE)]
+    d.send_many(messages)
+    before = waits(server)
+    d.send_many(messages)
+    assert waits(server) - before == 1
+
+
+def test_many_are_refused_before_the_first_is_stored(d: Dispatcher, server: redis.Redis) -> None:
+    server.config_set("appendonly", "no")
+    with pytest.raises(ConfigurationError, match="DISPATCHER_DURABILITY=fsync needs a Redis that can promise it"):
+        d.send_many([Message(one, "Hello") for one in phones(2 * MOST_MADE)])
+    assert server.dbsize() == 0
 
 
 def test_who_reads_waits_for_nothing(d: Dispatcher, server: redis.Redis) -> None:
@@ -123,7 +139,7 @@ class TestClaims:
                     await store.run(calls.take("token", [f"{at}"]))
                 before = waits(server)
                 won = await asyncio.gather(
-                    *(store.run(calls.claim("token", [(f"{at}", "never", {})])) for at in range(50))
+                    *(store.run(calls.claim([Claim("token", f"{at}", "never")])) for at in range(50))
                 )
                 return [won, waits(server) - before]
             finally:
@@ -144,7 +160,7 @@ class TestClaims:
             try:
                 await quick.run(calls.create("textgoto", high=False, batch="", records=[record("0001")]))
                 await quick.run(calls.take("token", ["0001"]))
-                await store.run(calls.claim("token", [("0001", "never", {})]))
+                await store.run(calls.claim([Claim("token", "0001", "never")]))
             finally:
                 await store.close()
                 await quick.close()

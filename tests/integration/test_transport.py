@@ -35,6 +35,7 @@ from cryptography.x509.oid import NameOID
 from dispatcher.outcomes import Failure, FailureKind
 from workers.providers.base import Request, Response
 from workers.transport import Transport
+from workers.wire import Connection
 
 T = TypeVar("T")
 
@@ -80,6 +81,7 @@ class Server:
         self.requests: list[bytes] = []
         self.received = 0
         self.changed = asyncio.Event()
+        self.ended = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
@@ -113,6 +115,11 @@ class Server:
             self.changed.clear()
             await self.changed.wait()
 
+    async def left(self, connections: int) -> None:
+        while self.ended < connections:
+            self.changed.clear()
+            await self.changed.wait()
+
     async def _play(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task
@@ -129,6 +136,8 @@ class Server:
             pass
         finally:
             writer.transport.abort()
+            self.ended += 1
+            self.changed.set()
 
     async def _step(self, step: Do | bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         match step:
@@ -264,6 +273,9 @@ FAULTS = {
     ),
     "a garbage status line": Fault([Do.READ, b"+OK sent\r\n\r\n", Do.HOLD], "garbled"),
     "a garbage length": Fault([Do.READ, OK + b"Content-Length: x\r\n\r\n", Do.HOLD], "garbled"),
+    "interim answers without end": Fault([Do.READ, b"HTTP/1.1 100 Continue\r\n\r\n" * 5_000, Do.HOLD], "garbled"),
+    "another protocol": Fault([Do.READ, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", Do.HOLD], "garbled"),
+    "two lengths": Fault([Do.READ, OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nok", Do.HOLD], "garbled"),
     "a header without end": Fault([Do.READ, OK + b"X: " + b"x" * 70_000, Do.HOLD], "garbled"),
     "headers without end": Fault([Do.READ, OK + b"X: x\r\n" * 70_000, Do.HOLD], "garbled"),
     "silence": Fault([Do.READ, Do.HOLD], "read_timeout", {"read": 0.1}),
@@ -341,6 +353,7 @@ WHOLE = {
     "a status of its own": ([answer(b"", "599 What")], 599, b""),
     "chunked": ([CHUNKED, b"2\r\nab\r\n", b"1\r\nc\r\n0\r\n\r\n"], 200, b"abc"),
     "until close": ([OK + b"\r\n", b"ab", b"c", Do.FIN], 200, b"abc"),
+    "with trailers": ([CHUNKED, b"1\r\na\r\n0\r\nX-Sum: 1\r\n\r\n"], 200, b"a"),
     "HTTP/1.0": ([b"HTTP/1.0 200 OK\r\n\r\nabc", Do.FIN], 200, b"abc"),
     "byte by byte": ([bytes([byte]) for byte in answer(b"abc")], 200, b"abc"),
     "after 100 Continue": ([b"HTTP/1.1 100 Continue\r\n\r\n", answer()], 200, b"ok"),
@@ -493,6 +506,9 @@ UNSENDABLE: dict[str, dict[str, Any]] = {
     "a header in a header": {"headers": {"X": "a\r\nY: b"}},
     "a header that is no ASCII": {"headers": {"X": "é"}},
     "a line end in the method": {"method": "GET / HTTP/1.1\r\nX:"},
+    "a space in a header's name": {"headers": {"X Y": "a"}},
+    "a length of its own": {"headers": {"Content-Length": "1"}},
+    "chunks of its own": {"headers": {"transfer-encoding": "chunked"}},
 }
 
 
@@ -630,6 +646,28 @@ def test_an_answer_nobody_asked_for_is_not_the_next_requests_answer() -> None:
     run(scene())
 
 
+def test_on_a_new_connection_where_the_server_spoke_first_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Connection] = []
+    usual = Connection.connection_made
+
+    def connection_made(connection: Connection, transport: asyncio.BaseTransport) -> None:
+        usual(connection, transport)
+        made.append(connection)
+        if len(made) <= 2:
+            connection.data_received(b"\0")
+
+    monkeypatch.setattr(Connection, "connection_made", connection_made)
+
+    async def scene() -> None:
+        async with Server([Do.READ, answer()]) as server, Transport(sleep=no_wait) as transport:
+            assert isinstance(await transport.send(server.request()), Response)
+            assert len(server.requests) == 1
+            assert server.received == len(server.requests[0]) - len(CANARIES[2])
+
+    run(scene())
+    assert len(made) == 3
+
+
 def test_a_connection_closed_while_idle_costs_nothing() -> None:
     async def scene() -> None:
         async with Server([Do.READ, answer(), Do.FIN]) as server, Transport() as transport:
@@ -639,6 +677,100 @@ def test_a_connection_closed_while_idle_costs_nothing() -> None:
             assert (server.connections, len(server.requests)) == (3, 3)
 
     run(scene())
+
+
+UNWANTED: dict[str, Script] = {
+    "it says so": [Do.READ, answer(b"first", "200 OK", "Connection: close"), Do.READ, answer(b"wrong")],
+    "it says more than it was asked": [Do.READ, answer(b"first") + answer(b"wrong"), Do.HOLD],
+    "garbage follows its answer": [Do.READ, answer(b"first") + b"garbage", Do.HOLD],
+    "it is of HTTP/1.0": [Do.READ, b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nfirst", Do.READ, answer(b"wrong")],
+}
+
+
+@pytest.mark.parametrize("script", UNWANTED.values(), ids=UNWANTED.keys())
+def test_a_connection_is_not_used_again_where(script: Script) -> None:
+    async def scene() -> None:
+        async with Server(script, [Do.READ, answer(b"second")]) as server, Transport(sleep=no_wait) as transport:
+            bodies = []
+            for _ in range(2):
+                outcome = await transport.send(server.request())
+                assert isinstance(outcome, Response)
+                bodies.append(outcome.body)
+            assert bodies == [b"first", b"second"]
+            assert (server.connections, len(server.requests)) == (2, 2)
+
+    run(scene())
+
+
+def test_an_answer_to_head_has_no_body_whatever_its_length_says() -> None:
+    async def scene() -> None:
+        async with Server([Do.READ, HEAD, Do.HOLD], [Do.READ, answer()]) as server, Transport() as transport:
+            outcome = await transport.send(server.request("HEAD"))
+            assert isinstance(outcome, Response)
+            assert (outcome.status, outcome.body) == (200, b"")
+            assert isinstance(await transport.send(server.request()), Response)
+            assert server.connections == 2
+
+    run(scene())
+
+
+def test_silence_is_noticed_on_a_reused_connection_too() -> None:
+    async def scene() -> Response | Failure:
+        async with Server([Do.READ, answer(), Do.READ, Do.HOLD]) as server, Transport(read=0.1) as transport:
+            assert isinstance(await transport.send(server.request()), Response)
+            return await transport.send(server.request())
+
+    outcome = run(scene())
+    assert isinstance(outcome, Failure)
+    assert (outcome.kind, outcome.code) == (AMBIGUOUS, "read_timeout")
+
+
+def test_a_connection_that_was_idle_for_too_long_is_closed_and_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.transport._KEEPALIVE", 0.02)
+
+    async def scene() -> None:
+        async with Server([Do.READ, answer()]) as server, Transport() as transport:
+            assert isinstance(await transport.send(server.request()), Response)
+            await server.left(1)
+            assert isinstance(await transport.send(server.request()), Response)
+            assert server.connections == 2
+
+    run(scene())
+
+
+def test_many_who_ask_at_once_share_the_look_up_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    usual = socket.getaddrinfo
+
+    def counting(host: str, *options: Any, **named: Any) -> Any:
+        asked.append(host)
+        return usual("127.0.0.1", *options, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", counting)
+
+    async def scene() -> None:
+        async with Server([Do.READ, answer()]) as server, Transport() as transport:
+            url = server.url().replace("127.0.0.1", "provider.invalid")
+            first = asyncio.create_task(transport.send(server.request(url=url)))
+            await asyncio.sleep(0)
+            first.cancel()  # who gives up takes it from nobody
+            others = await asyncio.gather(*(transport.send(server.request(url=url)) for _ in range(20)))
+            assert {type(one) for one in others} == {Response}
+
+    run(scene())
+    assert asked == ["provider.invalid"]
+
+
+def test_each_request_has_its_own_headers_though_their_shape_is_remembered() -> None:
+    async def scene() -> list[bytes]:
+        async with Server([Do.READ, answer()] * 4) as server, Transport() as transport:
+            for token in ("one", "two", "one", "two"):
+                await transport.send(server.request(headers={"X-Token": token}, body=token.encode()))
+            return server.requests
+
+    for request, token in zip(run(scene()), [b"one", b"two"] * 2, strict=True):
+        assert b"X-Token: %b\r\n" % token in request
+        assert request.endswith(b"\r\n\r\n" + token)
 
 
 def test_connections_are_reused() -> None:
@@ -664,6 +796,7 @@ def test_a_cancelled_call_raises_and_its_connection_is_not_used_again(script: Sc
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
+            await server.left(1)
             outcome = await transport.send(server.request())
             assert isinstance(outcome, Response)
             assert outcome.body == b"second"
@@ -746,6 +879,21 @@ def test_the_request_arrives_as_it_was_built() -> None:
     assert names == ["accept", "accept-encoding", "content-length", "host", "user-agent", "x-api-key"]
     assert "accept-encoding: identity" in headers
     assert any(header.startswith("user-agent: dispatcher") for header in headers)
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "told"),
+    [("GET", b"", None), ("DELETE", b"", None), ("POST", b"", b"0"), ("PUT", b"", b"0"), ("DELETE", b"abc", b"3")],
+)
+def test_a_request_tells_how_long_its_body_is(method: str, body: bytes, told: bytes | None) -> None:
+    async def scene() -> list[bytes]:
+        async with Server([Do.READ, answer()]) as server, Transport() as transport:
+            await transport.send(server.request(method, body=body))
+            return server.requests
+
+    (request,) = run(scene())
+    lengths = [line.partition(b": ")[2] for line in request.split(b"\r\n") if line.startswith(b"Content-Length")]
+    assert lengths == ([] if told is None else [told])
 
 
 @pytest.mark.parametrize("quote", [urllib.parse.quote, urllib.parse.quote_plus])

@@ -70,7 +70,10 @@ def read(request: Request) -> Any:
 
 def failed(kind: str, code: str) -> Failure:
     permission = code == "NOT_PERMITTED"
-    return Failure(kind=FailureKind(kind), code=code, message=f"TextGoto answered {code}", permission=permission)
+    own = code == "SEND_FAILURE" or None
+    return Failure(
+        kind=FailureKind(kind), code=code, message=f"TextGoto answered {code}", permission=permission, own=own
+    )
 
 
 def lost(what: str) -> Failure:
@@ -368,12 +371,17 @@ CASES: list[Any] = [
                 ),
             ),
             (
-                "an error of the moment", {"error_code": "ABSENT_SUBSCRIBER"},
+                "out of reach is an answer", {"error_code": "ABSENT_SUBSCRIBER"},
+                Found(result=HLR | {"error_code": "ABSENT_SUBSCRIBER"}),
+            ),
+            (
+                "an error of the moment may have been paid", {"error_code": "SYSTEM_FAILURE"},
                 Failure(
-                    kind=FailureKind.NOT_SENT, code="ABSENT_SUBSCRIBER",
-                    message="the register answered ABSENT_SUBSCRIBER",
+                    kind=FailureKind.AMBIGUOUS, code="SYSTEM_FAILURE",
+                    message="the register answered SYSTEM_FAILURE",
                 ),
             ),
+            ("a flag that is none stays as it is", {"ported": "perhaps"}, Found(result=HLR | {"ported": "perhaps"})),
         )
     ),
     pytest.param(Case([lookup()], None, told({}), [lost("hlr")]), id="lookup: nothing"),
@@ -464,12 +472,18 @@ def test_of_a_send_without_its_own_words_the_status_tells(status: int, kind: str
     assert outcome.code == (str(status) if status != 200 else "garbage")
 
 
-@pytest.mark.parametrize("job", [BALANCE, lookup()], ids=["balance", "lookup"])
-def test_a_503_of_a_read_is_a_penalty_and_no_doubt(job: Work) -> None:
+def test_a_503_of_a_read_is_a_penalty_and_no_doubt() -> None:
     """Nothing is lost by asking again, when we are let."""
-    (outcome,) = _parsed(job, Response(status=503, headers={"retry-after": "7"}))
+    (outcome,) = _parsed(BALANCE, Response(status=503, headers={"retry-after": "7"}))
     assert isinstance(outcome, Failure)
     assert (outcome.kind, outcome.retry_after) == (FailureKind.THROTTLED, 7.0)
+
+
+def test_a_503_of_a_lookup_is_in_doubt() -> None:
+    """It may have been paid: asked again whenever it is met, it would be paid as often."""
+    (outcome,) = _parsed(lookup(), Response(status=503, headers={"retry-after": "7"}))
+    assert isinstance(outcome, Failure)
+    assert outcome.kind == FailureKind.AMBIGUOUS
 
 
 def _parsed(job: Work, answer: Response) -> list[Any]:

@@ -330,7 +330,7 @@ CASES_: list[Any] = [
     *(
         pytest.param(
             Case([job], None, refused(status), [
-                failed("not_sent" if status == 1 and name not in WRITES else kind, str(status), words)
+                failed("not_sent" if status == 1 and name not in {*WRITES, "lookup"} else kind, str(status), words)
             ]),
             id=f"{name}: Status {status}",
         )
@@ -411,13 +411,15 @@ CASES_: list[Any] = [
             ]),
             id=f"lookup: Status 0 and {words}",
         )
-        for words in ("Absent Subscriber", "Error", "No Errors")
+        for words in ("Unknown Subscriber", "Error", "No Errors")
     ),
     *(
         pytest.param(Case([LOOKUP], None, told(NUMBER_LOOKUP | change), [Found(result=LOOKED_UP | result)]),
                      id=f"lookup: {label}")
         for label, change, result in (
             ("ported, as text", {"is_ported": "true"}, {"is_ported": True}),
+            ("out of reach is an answer", {"lookup_status": "Absent Subscriber"},
+             {"lookup_status": "Absent Subscriber"}),
             ("ported is not known", {"is_ported": "perhaps"}, {"is_ported": None}),
             ("a number without its plus", {"international_format_number": "12125550150"}, {}),
             ("an id that is a number", {"mccmnc": 401223}, {"mccmnc": "401223"}),

@@ -42,7 +42,8 @@ class Ringer(TextGoto):
     """One account."""
 
     name = "ringer"
-    optional = ("secret",)
+    optional = ("secret", "sender")
+    not_their_word = frozenset({"REGISTER"})
     capabilities = Capabilities(recipients=100, receipts="push", inbound=True, verification="provider")
 
     def parse(self, response: Response, group: Group) -> dict[str, Outcome]:
@@ -67,6 +68,8 @@ class Ringer(TextGoto):
         if kind == "receipt":
             failed = told["state"] == "undelivered"
             failure = Failure(kind=FailureKind.NOT_SENT, code="7", message="the phone is off") if failed else None
+            if told.get("refused"):
+                failure = Failure(kind=FailureKind.OPTED_OUT, code="BLOCKED")
             news = News(state=State(told["state"]) if told["state"] else None, failure=failure)
             part, parts = int(told.get("part", 1)), int(told.get("parts", 1))
             own = told.get("own", "")
@@ -77,6 +80,9 @@ class Ringer(TextGoto):
         if kind in {"stop", "start"}:
             return (OptOut(number=told["number"], out=kind == "stop"),)
         return ()
+
+    def answers_from(self, told: Inbound) -> str:
+        return told.to
 
     def answer(self, callback: Callback) -> Answer:
         told = callback.fields()

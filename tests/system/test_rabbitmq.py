@@ -17,6 +17,8 @@ from dispatcher.embedded import free_port
 from dispatcher.queues import celery_app, depth
 from tests.brokers import Brokered, OverABroker
 from tests.support import WATCH, Process, phone
+from workers.consumer_task import ConsumerTasks
+from workers.webhook import Outcome
 
 #: The server itself: what Debian has on the path hands over to a user of its own.
 SERVER: Final = "/usr/lib/rabbitmq/bin/rabbitmq-server"
@@ -129,3 +131,21 @@ class TestRabbitMQ(OverABroker):
                 broker.thaw()
             over.serve()
             assert d.wait(job.id).state == State.SENT
+
+    def test_a_consumers_task_needs_its_queue(self, over: Brokered, broker: RabbitMQ) -> None:
+        """Of Celery's own making, whatever arguments it has; one that is not there loses nothing."""
+        tasks, told = ConsumerTasks(over.known), {"type": "job.sent", "data": {"id": "1", "state": "sent"}}
+        try:
+            assert tasks.send("billing.on_message", "billing", "evt_1-0", told).outcome == Outcome.AGAIN
+            with Connection(broker.url.removeprefix("amqp://guest:guest@").removesuffix("//")) as connection:
+                channel = connection.channel()
+                arguments = {"x-queue-type": "quorum"}
+                channel.queue_declare("billing", durable=True, auto_delete=False, arguments=arguments)
+                assert tasks.send("billing.on_message", "billing", "evt_1-0", told).outcome == Outcome.DELIVERED
+                message = channel.basic_get("billing", no_ack=True)
+            assert message is not None
+            assert message.headers is not None
+            assert message.headers["task"] == "billing.on_message"
+            assert message.properties["correlation_id"] == "evt_1-0"
+        finally:
+            tasks.close()

@@ -16,7 +16,7 @@ from dispatcher.jobs import Send
 from dispatcher.records import Record
 from dispatcher.settings import Settings, load
 from dispatcher.states import State
-from dispatcher.store import Advance, Call, Calls, Created, JobStore, Taken, call_name
+from dispatcher.store import Advance, Call, Calls, Claim, Created, JobStore, Taken, call_name
 
 T = TypeVar("T")
 
@@ -112,12 +112,12 @@ class Bench:
     def claim(self, *ids: str, repeat: str = "never", token: str = "") -> str:
         """Claim what must be there to be claimed, taking it before unless `token` did; the fencing token."""
         token = token or self.hold(*ids)
-        assert self.run(self.calls.claim(token, [(one, repeat, {}) for one in ids])) == [None] * len(ids)
+        assert self.run(self.calls.claim([Claim(token, one, repeat) for one in ids])) == [None] * len(ids)
         return token
 
     def refused_claim(self, token: str, id_: str) -> str | None:
         """The state that kept `token` from claiming a job; None where it was claimed."""
-        (state,) = self.run(self.calls.claim(token, [(id_, "never", {})]))
+        (state,) = self.run(self.calls.claim([Claim(token, id_, "never")]))
         return state
 
     def advance(self, id_: str, guard: str, to: State | str, detail: str = "told", **told: Any) -> str:

@@ -35,8 +35,9 @@ def told(shop: Shop) -> list[str]:
 
 @pytest.fixture
 def pages_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("client", "batches", "store"):
+    for module in ("client", "reading", "batches", "store"):
         monkeypatch.setattr(f"dispatcher.{module}.MOST", 2)
+    monkeypatch.setattr("dispatcher.client.MOST_MADE", 2)
     monkeypatch.setattr("dispatcher.client.CHUNK", 2)
 
 
@@ -267,6 +268,20 @@ def test_a_batch_to_which_is_added_settles_again(shop: Shop) -> None:
     ]
 
 
+@pytest.mark.parametrize("closed", [False, True], ids=["at once", "when it is closed"])
+def test_a_batch_to_which_only_what_ends_at_once_is_added_settles_again(shop: Shop, closed: bool) -> None:
+    """It is busy and settles within one call; with other counts than those that were told."""
+    shop.sent(shop.dispatcher.send_many([Message(NUMBER, TEXT)], batch_id="spring").jobs.ids[0])
+    shop.dispatcher.opt_out(NUMBER)
+    shop.dispatcher.send_many([Message(NUMBER, TEXT)], batch_id="spring", more=closed)
+    if closed:
+        shop.dispatcher.close_batch("spring")
+    assert [one for one in told(shop) if one.startswith("batch")] == [
+        "batch.settled {'sent': 1}",
+        "batch.settled {'sent': 1, 'failed': 1}",
+    ]
+
+
 def test_an_event_outlives_its_batch(shop: Shop) -> None:
     shop.sent(shop.dispatcher.send_many(THREE[:1], batch_id="spring").jobs.ids[0])
     shop.bench.redis.delete("d:b:spring", "d:b:spring:j")
@@ -368,12 +383,13 @@ def test_a_cancelled_batch_takes_no_more(shop: Shop, more: bool) -> None:
 def test_a_batch_may_be_cancelled_while_it_is_being_written(
     shop: Shop, pages_of_two: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The producer learns of it at its next portion; nothing is sent of what it wrote before."""
+    """The producer learns of it one portion later at most; nothing is sent of what it wrote before."""
+    shop.dispatcher.send(NUMBER, TEXT)
     monkeypatch.setattr("dispatcher.client.publish", lambda *_: shop.dispatcher.cancel_batch("spring"))
     with pytest.raises(InvalidRequest, match="batch_id 'spring': was cancelled"):
         shop.dispatcher.send_many([*THREE, *THREE], batch_id="spring")
-    assert shop.dispatcher.batch("spring").counts == {"cancelled": 2}
-    assert told(shop) == ["job.cancelled", "job.cancelled", "batch.settled {'cancelled': 2}"]
+    assert shop.dispatcher.batch("spring").counts == {"cancelled": 4}
+    assert told(shop) == ["job.cancelled"] * 4 + ["batch.settled {'cancelled': 4}"]
 
 
 def test_a_batch_that_never_was_cannot_be_cancelled(shop: Shop) -> None:

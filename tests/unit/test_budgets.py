@@ -30,7 +30,7 @@ from dispatcher.budgets import (
 from dispatcher.jobs import Send, Terms
 from dispatcher.outcomes import Accepted
 from dispatcher.settings import load
-from dispatcher.store import Calls, JobStore, call_name
+from dispatcher.store import Calls, Claim, JobStore, call_name
 from tests.unit.support import NUMBER, TEXT, Bench, Clock, leaks, record, running, store_on
 from tests.unit.test_client import Shop
 from tests.unit.test_execute import Road
@@ -221,7 +221,7 @@ class Desk:
 
     def claim(self, id_: str, spending: Spending, *, token: str = "", twice: bool = True) -> str:
         """Claim it, twice as if the answer was lost; the state it is in then."""
-        call = self.bench.calls.claim(token or self.bench.hold(id_), [(id_, "never", {})], {}, {id_: spending})
+        call = self.bench.calls.claim([Claim(token or self.bench.hold(id_), id_, "never", text=spending)])
         self.bench.run(call)
         if twice:
             before = self.bench.dump()
@@ -352,7 +352,7 @@ def test_what_is_asserted_again_counts_as_it_did(bench: Bench) -> None:
     desk = Desk(bench, "messages=1/day")
     id_, spending = desk.new()
     token = bench.hold(id_)
-    call = bench.calls.claim(token, [(id_, "never", {})], {}, {id_: spending})
+    call = bench.calls.claim([Claim(token, id_, "never", text=spending)])
     lost = bench.redis.dump(f"d:j:{id_}")
     (_, won) = bench.redis.evalsha(bench.redis.script_load(call.script.source), 0, *call.arguments)
     assert won == 1
@@ -374,7 +374,7 @@ def test_looking_only_counts_nothing(bench: Bench) -> None:
     full, fits = desk.new(), desk.new(tenant="b")
     token = bench.hold(full[0], fits[0])
     texts = dict([full, fits])
-    call = bench.calls.claim(token, [(id_, "never", {}) for id_ in texts], {}, texts, ends_only=True)
+    call = bench.calls.claim([Claim(token, id_, "never", text=text) for id_, text in texts.items()], ends_only=True)
     assert bench.run(call) == ["failed:refused", "queued"]
     assert [bench.state(id_) for id_ in texts] == ["failed", "queued"]
     assert desk.used() == {"messages/day tenant=a": 1}
@@ -560,7 +560,7 @@ def race(stores: Sequence[JobStore], calls: Calls, jobs: int, cap: int) -> tuple
             some, mine = mine[:size], mine[size:]
             token = call_name()
             store.run(calls.take(token, some, alone=True))
-            call = calls.claim(token, [(id_, "never", {}) for id_ in some], {}, dict.fromkeys(some, spending))
+            call = calls.claim([Claim(token, id_, "never", text=spending) for id_ in some])
             states = [store.run(call) for _ in range(2)]
             assert [one is None for one in states[0]] == [one is None for one in states[1]]
             won += states[0].count(None)

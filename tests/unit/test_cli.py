@@ -440,3 +440,42 @@ def test_ctrl_c_is_no_error(run: Run, memory: Bench, monkeypatch: pytest.MonkeyP
     for name in ("events", "get", "jobs"):
         monkeypatch.setattr(f"dispatcher.client.Dispatcher.{name}", interrupt)
     assert run(*arguments) == (130, "", "")
+
+
+# -- numbers looked up -------------------------------------------------------------------------------------------------
+
+#: Of London, kept for fiction.
+LANDLINE = "+442079460123"
+
+
+def test_what_a_number_says_of_itself_needs_no_redis(run: Run) -> None:
+    ended = run("lookup", LANDLINE, "+12125550100", "--free", "--json", "--reveal")
+    assert (ended.code, ended.err) == (0, "")
+    assert [(one["number"], one["line_type"]) for one in ended.documents] == [
+        (LANDLINE, "fixed_line"), ("+12125550100", "fixed_line_or_mobile"),
+    ]  # fmt: skip
+    shown = run("lookup", LANDLINE, "--free", "--reveal")
+    assert "  line_type: fixed_line\n" in shown.out
+    assert "  time_zones: Europe/London\n" in shown.out
+    masked = run("lookup", LANDLINE, "--free")
+    assert leaks(masked.out, LANDLINE, "7946", "0123") == []
+    assert "  country: GB\n" in masked.out
+
+
+def test_several_numbers_make_a_batch(run: Run, memory: Bench) -> None:
+    ended = run("lookup", NUMBER, "+447700900124", NUMBER, "--batch-id", "list", "--json")
+    assert ended.code == 0
+    assert [(one["operation"], one["batch_id"]) for one in ended.documents] == [("lookup", "list")] * 2
+    shown = run("lookup", NUMBER, "+447700900124")
+    assert shown.out.splitlines()[-1].startswith("batch ")
+    assert shown.out.count("lookup") == 2
+    late = run("lookup", NUMBER, "+447700900124", "--wait", "--timeout", "0", "--json")
+    assert (late.code, len(late.documents)) == (1, 2)
+    assert memory.counts("list") == {"queued": 2}
+
+
+def test_a_key_is_for_one_number(run: Run, memory: Bench) -> None:
+    ended = run("lookup", NUMBER, "+447700900124", "--idempotency-key", "k")
+    assert ended.code != 0
+    assert "--batch-id" in one_paragraph(ended)
+    assert "d:p" not in memory.names()

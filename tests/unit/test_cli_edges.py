@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +69,36 @@ def test_events_are_waited_for_as_long_as_they_are_asked_to(
     """`--timeout` alone shows what is kept, then goes on until it was quiet for so long."""
     asked: list[Any] = []
 
-    def events(_: Any, after: str | None, *, timeout: float | None, reveal: bool) -> list[Any]:
+    def events(_: Any, after: str | None, *, timeout: float | None, **_more: object) -> Iterator[Any]:
         asked.append((after, timeout))
-        return []
+        yield from ()
 
     monkeypatch.setattr("dispatcher.client.Dispatcher.events", events)
     assert run("events", *options) == (0, "", "")
     seconds = float(options[1]) if options else 0
     assert asked == [(None if "-f" in options else "0", seconds)]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_who_follows_events_stops_in_good_order_when_told_to(
+    run: Run, bench: Bench, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    """By Ctrl-C, and as services are stopped: what was in hand is given back."""
+    closed = []
+
+    def events(*_: Any, **__: Any) -> Iterator[Any]:
+        try:
+            while True:
+                os.kill(os.getpid(), number)
+                yield from ()
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr("dispatcher.client.Dispatcher.events", events)
+    before = signal.getsignal(number)
+    assert run("events", "-f", "--group", "billing") == (code, "", "")
+    assert closed == [True]
+    assert signal.getsignal(number) == before
 
 
 def test_a_time_that_was_no_time_is_refused(run: Run) -> None:

@@ -18,10 +18,11 @@ import pytest
 import typer
 from rich.console import Console
 
-from dispatcher import Dispatcher, Job, Message
+from dispatcher import Dispatcher, Job, Message, lookups
 from dispatcher.accounts import KEY, Account
 from dispatcher.cli import app, main
 from dispatcher.errors import InvalidRequest, StoreUnavailable
+from dispatcher.memory import LookupCalls
 from dispatcher.send_file import Asked, Run, summary
 from dispatcher.sources import Stop
 from dispatcher.store import MOST, BatchState
@@ -134,6 +135,9 @@ class Target:
 
         return Made()
 
+    def line_types(self, numbers: Sequence[str]) -> dict[str, str]:
+        return {}
+
     def close_batch(self, batch_id: str) -> None:
         self.closed.append(batch_id)
 
@@ -168,7 +172,7 @@ class TestEnqueuing:
         report = ended.report
         assert report == {
             "batch_id": report["batch_id"], "dry_run": False, "lines": 10, "enqueued": 10, "known": 0, "rejected": 0,
-            "rejects": None, "recipients": 10, "segments": 10, "stopped_after": None, "states": None,
+            "rejects": None, "recipients": 10, "segments": 10, "texts": None, "stopped_after": None, "states": None,
         }  # fmt: skip
         made = jobs(dispatcher, report["batch_id"])
         assert [job.to for job in made] == [phone(n) for n in range(201, 211)]
@@ -389,6 +393,23 @@ class TestRejects:
             assert not path.is_file() or path.read_bytes() == before
         assert memory.names() <= {KEY}
 
+    @pytest.mark.parametrize("dry", [False, True], ids=["a run", "a dry run, by the number alone"])
+    def test_landlines_where_a_rule_refuses_them(
+        self, memory: Bench, send_file: Command, monkeypatch: pytest.MonkeyPatch, *, dry: bool
+    ) -> None:
+        """By what the number says of itself, and by what a lookup told."""
+        monkeypatch.setenv("DISPATCHER_ROUTES", "category=transactional line_type=fixed_line -> refuse; -> textgoto")
+        calls, known = LookupCalls(memory.settings), phone(2)
+        found = lookups.result(known, lookups.Facts(line_type="fixed_line"), {}, "textgoto", memory.clock.ms)
+        memory.run(calls.remember("0001", calls.hashed(known), memory.clock.ms, found))
+        file = written(f"to,name\n{phone(1)},Ann\n+442079460123,Bob\n{known},Eve\n")
+        ended = send_file(file, "--text", TEXT, "--json", *(["--dry-run"] if dry else []))
+        assert (ended.report["recipients"], ended.report["rejected"]) == ((2, 1) if dry else (1, 2))
+        rejects = Path(ended.report["rejects"]).read_text()
+        assert "to: is refused by DISPATCHER_ROUTES" in rejects
+        assert send_file(file, "--text", TEXT, "--json", "--provider", "textgoto").report["rejected"] == 0
+        assert send_file(file, "--text", TEXT, "--json", "--category", "otp").report["rejected"] == 0
+
     def test_json_keeps_its_form(self, memory: Bench, send_file: Command) -> None:
         file = written('{"to": "123", "name": "Bob", "sum": 1.10}\nnonsense\n', "a.ndjson")
         assert send_file(file, "--text", TEXT).code == 1
@@ -512,6 +533,46 @@ class TestDryRun:
         ended = send_file(recipients(3), "--text", "x" * 161, "--dry-run", "--wait", "--json")
         assert (ended.code, ended.report["dry_run"]) == (0, True)
         assert (ended.report["recipients"], ended.report["segments"], ended.report["enqueued"]) == (3, 6, 0)
+        texts = {"segments": {"GSM-7": 6, "UCS-2": 0}, "ucs2_lines": 0, "forcing": [], "savable": 0}
+        assert ended.report["texts"] == texts
+
+    def test_tells_what_makes_texts_dear_and_what_would_be_saved(self, send_file: Command) -> None:
+        """Two parts of UCS-2 each where one of GSM-7 would do; a letter that stays; nothing of a plain one."""
+        rows = ["’" + "x" * 79, "’’…" + "x" * 77, "ж’", "plain"]
+        file = written("to,text\n" + "".join(f"{to},{text}\n" for to, text in zip(phones(4), rows, strict=True)))
+        ended = send_file(file, "--dry-run", "--json")
+        assert ended.report["segments"] == 6
+        assert ended.report["texts"] == {
+            "segments": {"GSM-7": 1, "UCS-2": 5},
+            "ucs2_lines": 3,
+            "forcing": [
+                {"character": "’", "name": "RIGHT SINGLE QUOTATION MARK", "lines": 3, "replacement": "'"},
+                {"character": "…", "name": "HORIZONTAL ELLIPSIS", "lines": 1, "replacement": "..."},
+                {"character": "ж", "name": "CYRILLIC SMALL LETTER ZHE", "lines": 1, "replacement": None},
+            ],
+            "savable": 2,
+        }
+        assert send_file(file, "--dry-run").out.splitlines()[1:] == [
+            "3 lines in UCS-2: 5 segments of 70 characters or fewer, and 1 of up to 160 in GSM-7",
+            "  ’ RIGHT SINGLE QUOTATION MARK (' instead), in 3 lines",
+            "  … HORIZONTAL ELLIPSIS (... instead), in 1 line",
+            "  ж CYRILLIC SMALL LETTER ZHE (nothing says the same), in 1 line",
+            "With --smart-encoding 2 segments fewer",
+        ]
+
+    def test_of_texts_that_are_made_plain(self, send_file: Command) -> None:
+        file = written("to,text\n" + "".join(f"{number},{'’' + 'x' * 79}\n" for number in phones(3)))
+        ended = send_file(file, "--dry-run", "--smart-encoding", "--max-segments", "1", "--json")
+        assert (ended.code, ended.report["segments"], ended.report["texts"]["savable"]) == (0, 3, 0)
+        assert send_file(file, "--dry-run", "--max-segments", "1").code == 1
+
+
+def test_smart_encoding_is_what_is_enqueued(send_file: Command, dispatcher: Dispatcher) -> None:
+    file = written("to,text\n" + "".join(f"{number},It’s here\n" for number in phones(2)))
+    ended = send_file(file, "--smart-encoding", "--json")
+    assert (ended.code, ended.report["enqueued"], ended.report["texts"]) == (0, 2, None)
+    assert {one.text for one in dispatcher.jobs(reveal=True)} == {"It's here"}
+    assert send_file(file, "--smart-encoding", "--json").report["known"] == 2
 
 
 # -- cut short ---------------------------------------------------------------------------------------------------------

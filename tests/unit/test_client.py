@@ -25,13 +25,13 @@ from dispatcher import (
     InvalidRequest,
     Job,
     Message,
-    NotBuilt,
     NotFound,
     State,
     StoreUnavailable,
     UnknownProvider,
     Unsupported,
     WaitTimeout,
+    quiet,
 )
 from dispatcher.accounts import KEY, Account
 from tests.unit.support import NUMBER, OTHER, TEXT, Bench, Clock, leaks
@@ -112,6 +112,9 @@ class Passing:
     def monotonic(self) -> float:
         return self.now
 
+    def time(self) -> float:
+        return 1_800_000_000 + self.now
+
     def sleep(self, seconds: float) -> None:
         self.now += seconds
         self.slept += 1
@@ -121,7 +124,7 @@ class Passing:
 @pytest.fixture
 def passing(monkeypatch: pytest.MonkeyPatch) -> Passing:
     made = Passing()
-    for module in ("client", "batches"):
+    for module in ("reading", "batches"):
         monkeypatch.setattr(f"dispatcher.{module}.time", made)
     return made
 
@@ -336,35 +339,6 @@ def test_what_can_never_work_is_refused_before_anything_is_stored(
     after = shop.bench.dump()
     assert {key: value for key, value in after.items() if key not in {"d:mode", "d:hk"}} == before
     assert shop.published == []
-
-
-LATER: dict[str, dict[str, Any]] = {
-    "send": {
-        "callback_url": "https://x", "callback_task": "t", "timezone": "Europe/London",
-    },
-    "send_many": {"callback_url": "https://x"},
-    "verify": {"guard_keys": ["ip"], "callback_url": "https://x"},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("verb", "argument", "value"),
-    [(verb, argument, value) for verb, later in LATER.items() for argument, value in later.items()],
-    ids=[f"{verb} {argument}" for verb, later in LATER.items() for argument in later],
-)
-def test_what_is_named_and_not_built_yet_refuses_clearly(shop: Shop, verb: str, argument: str, value: object) -> None:
-    """Nobody relies on what nobody does; but leaving it at None is no use of it."""
-    given: dict[str, list[Any]] = {"send": [NUMBER, TEXT], "send_many": [[Message(NUMBER, TEXT)]]}
-    ask = getattr(shop.dispatcher, verb)
-    with pytest.raises(NotBuilt, match=f"{argument}: is for .*, which this release does not do yet"):
-        ask(*given.get(verb, [NUMBER]), **{argument: value})
-    assert shop.published == []
-    ask(*given.get(verb, [NUMBER]), **{argument: None})
-
-
-def test_a_verb_that_is_named_and_not_built_yet_refuses_clearly(dispatcher: Dispatcher) -> None:
-    with pytest.raises(NotBuilt):
-        dispatcher.resend("0001")
 
 
 def test_what_is_done_anyway_may_be_asked_for(dispatcher: Dispatcher) -> None:
@@ -598,7 +572,10 @@ def test_a_messages_own_words_win_over_the_calls(shop: Shop) -> None:
     assert options == [{"own": 1}, {"all": 1}, None]
 
 
-def test_terms_of_all_are_those_of_each(shop: Shop) -> None:
+def test_terms_of_all_are_those_of_each(clock: Clock, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    # At noon in London, and no quiet hours anywhere.
+    monkeypatch.setattr("dispatcher.drafts.time", clock)
+    shop.dispatcher.settings.__dict__["quiet"] = quiet.parse(["never"])
     batch = shop.dispatcher.send_many(
         THREE, category="promotional", tenant="t", valid_for=600, send_at=shop.clock.ms / 1000 + 60, lane="high"
     )
@@ -609,7 +586,7 @@ def test_terms_of_all_are_those_of_each(shop: Shop) -> None:
 
 
 def test_many_messages_are_written_a_portion_at_a_time(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dispatcher.client.MOST", 2)
+    monkeypatch.setattr("dispatcher.client.MOST_MADE", 2)
     monkeypatch.setattr("dispatcher.batches.MOST", 2)
     batch = shop.dispatcher.send_many(Message(NUMBER, f"Hi {number}") for number in range(5))
     assert [len(ids) for _, ids in shop.published] == [2, 2, 1]
@@ -619,7 +596,7 @@ def test_many_messages_are_written_a_portion_at_a_time(shop: Shop, monkeypatch: 
 
 def test_a_conflict_in_a_later_portion_leaves_nothing_enqueued(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """All or nothing: half a campaign is nothing a caller could repeat."""
-    monkeypatch.setattr("dispatcher.client.MOST", 2)
+    monkeypatch.setattr("dispatcher.client.MOST_MADE", 2)
     shop.dispatcher.send(NUMBER, TEXT, idempotency_key="k")
     before, published = shop.bench.dump(), list(shop.published)
     with pytest.raises(IdempotencyConflict) as refused:

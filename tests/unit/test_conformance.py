@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import settings as profile
 from hypothesis.errors import HypothesisException
 
+from dispatcher.jobs import Lookup, Send, Verify, Work
 from dispatcher.jobs import Operation as OperationRequest
-from dispatcher.jobs import Send, Verify, Work
+from dispatcher.lookups import Facts
 from dispatcher.outcomes import Accepted, Failure, FailureKind, Found
 from dispatcher.states import State
 from workers import conformance
@@ -166,6 +167,13 @@ BROKEN: Final[dict[str, tuple[str, dict[str, Any]]]] = {
         )),
     ),
     "a rumour": ("declares_its_operations", operations(send=changed(SEND, source="a friend"))),
+    "a line of its own invention": (
+        "reads_a_lookup_in_the_one_shape",
+        {
+            "operations": {**WHOLE.operations, "lookup": Operation(about="Look up.", repeat="once")},
+            "number_facts": lambda self, raw, number: Facts(line_type="pigeon"),
+        },
+    ),
     "no reason": ("gives_a_reason_for_what_it_does_not_do", {"unsupported": {"lookup": ""}}),
     "offered and not done": ("gives_a_reason_for_what_it_does_not_do", {"unsupported": {"send": "we do not like it"}}),
     "a card under another name": (
@@ -332,6 +340,8 @@ def test_the_kit_finds(check: str, changes: dict[str, Any]) -> None:
     (found,) = [one for one in CHECKS if one.__name__ == check]
     if check == "asks_for_every_argument_it_needs":
         fields = {"requests": TEXT | OTHERS | {"balance": OperationRequest(arguments={"of": "x"})}}
+    elif check == "reads_a_lookup_in_the_one_shape":
+        fields = {"requests": TEXT | OTHERS | {"lookup": Lookup(to=NUMBERS[0])}}
     else:
         fields = {}
     with pytest.raises((AssertionError, pytest.fail.Exception, LookupError, TypeError, ValueError)) as raised:

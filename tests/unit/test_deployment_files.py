@@ -37,7 +37,7 @@ class TestCompose:
     def test_it_has_the_same_processes_and_a_server(self) -> None:
         assert list(COMPOSE["services"]) == ["redis", *processes.commands(ACCOUNTS)]
 
-    @pytest.mark.parametrize("name", sorted(processes.commands(ACCOUNTS).keys() - {"sandbox", "receiver"}))
+    @pytest.mark.parametrize("name", sorted(processes.commands(ACCOUNTS).keys() - {"sandbox", "receiver", "api"}))
     def test_a_service_runs_the_command_of_its_process(self, name: str) -> None:
         assert COMPOSE["services"][name]["command"] == processes.commands(ACCOUNTS)[name]
 
@@ -53,6 +53,13 @@ class TestCompose:
         assert receiver["ports"] == [f"127.0.0.1:{port}:{port}"]
         assert f"http://receiver:{port}" in receiver["environment"]["DISPATCHER_RECEIVER_URL"]
         assert f":{port}/health" in receiver["healthcheck"]["test"][-1]
+
+    def test_the_api_is_reached_by_a_proxy_on_this_machine_and_runs_only_when_asked_for(self) -> None:
+        api, port = COMPOSE["services"]["api"], processes.API_PORT
+        assert api["command"] == f"{processes.API} --host 0.0.0.0"
+        assert api["profiles"] == ["api"]
+        assert api["ports"] == [f"127.0.0.1:{port}:{port}"]
+        assert f":{port}/health" in api["healthcheck"]["test"][-1]
 
     def test_the_server_keeps_everything_as_the_embedded_one_does(self) -> None:
         program, *options = shlex.split(COMPOSE["services"]["redis"]["command"])
@@ -79,6 +86,19 @@ class TestCompose:
 
     def test_credentials_reach_the_workers_only(self) -> None:
         assert [name for name, service in COMPOSE["services"].items() if "env_file" in service] == ACCOUNTS
+
+    @pytest.mark.parametrize("name", ["api", "notify"])
+    def test_what_is_set_for_jobs_reaches_who_takes_them_and_tells_of_them(self, name: str) -> None:
+        """Else the guards, budgets and routes of `.env` would bind the workers, and not what is enqueued by HTTP."""
+        elsewhere = {"api", "data", "providers", "receiver_url"}
+        of_workers = {"connections", "egress_address", "heartbeat", "probe_every", "sweep_every", "tick"}
+        of_workers |= {one for one in Settings.model_fields if one.startswith("breaker_")}
+        told = {one for one in Settings.model_fields if one.startswith("callback_")} - {
+            "callback_private",
+            "callback_queue",
+        }
+        wanted = set(Settings.model_fields) - elsewhere - of_workers - (told if name == "api" else set())
+        assert {f"DISPATCHER_{one.upper()}" for one in wanted} == set(COMPOSE["services"][name]["environment"])
 
     def test_flower_has_a_password_and_is_published_on_this_machine_only(self) -> None:
         flower = COMPOSE["services"]["flower"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -230,6 +231,63 @@ def test_jobs_that_fit_together_travel_together(road: Road) -> None:
     road.enqueue("0003", Send(to=OTHER, text="Another"))
     assert road.run("0001", "0002", "0003") == "3 sent"
     assert sorted(road.wire.sent) == ["0001 0002", "0003"]
+
+
+class Watched(AsyncOnSync):
+    """A store that counts its calls by script, and holds up a claim of the job `held` until it is let go."""
+
+    def __init__(self, bench: Bench, held: str = "") -> None:
+        super().__init__(bench.store)
+        self.held, self.is_held, self.let_go = held, asyncio.Event(), asyncio.Event()
+        self.calls: Counter[str] = Counter()
+
+    async def run(self, call: Call[T]) -> T:
+        self.calls[call.script.name] += 1
+        if call.script.name == "claim" and self.held and self.held in call.arguments:
+            self.is_held.set()
+            await self.let_go.wait()
+        return await super().run(call)
+
+
+def test_messages_that_come_together_share_each_call_and_each_has_its_own_answer(road: Road) -> None:
+    for id_ in ("0000", "0001", "0002"):
+        road.enqueue(id_)
+
+    def taken_back() -> Permit:
+        assert road.bench.advance("0002", "=queued", "cancelled") == "cancelled"
+        return Permit()
+
+    road.gate.grants = [Permit(), taken_back]
+    road.store = store = Watched(road.bench)  # type: ignore[assignment]  # it fails never
+
+    async def play() -> list[str]:
+        worker = road.execution()
+        # Once its credentials are known to be right: until then requests go one by one.
+        await worker.execute(["0000"], "plain")
+        store.calls.clear()
+        return await asyncio.gather(*(worker.execute([id_], "plain") for id_ in ("0001", "0002")))
+
+    assert asyncio.run(play()) == ["sent", "cancelled"]
+    assert road.wire.sent == ["0000", "0001"]
+    assert (store.calls["take"], store.calls["claim"], store.calls["advance"]) == (1, 1, 1)
+
+
+def test_a_code_waits_for_no_call_of_a_campaign(road: Road) -> None:
+    road.enqueue("0001")
+    road.enqueue("0002", high=True)
+    road.store = store = Watched(road.bench, held="0001")  # type: ignore[assignment]  # it fails never
+
+    async def play() -> str:
+        worker = road.execution()
+        campaign = asyncio.create_task(worker.execute(["0001"], "plain"))
+        await store.is_held.wait()
+        async with asyncio.timeout(10):
+            word = await worker.execute(["0002"], "plain.high")
+        assert road.wire.sent == ["0002"]
+        store.let_go.set()
+        return f"{word}, {await campaign}"
+
+    assert asyncio.run(play()) == "sent, sent"
 
 
 def test_two_jobs_to_one_number_do_not_travel_together(road: Road) -> None:
@@ -666,7 +724,7 @@ def test_a_claim_says_whether_the_job_may_be_repeated_when_we_die(
     seen: list[str] = []
 
     def look() -> Response:
-        seen.append(road.bench.raw("0001")["o"])
+        seen.append(road.bench.raw("0001").get("o", "never"))
         return OK
 
     road.wire.answers = [look]
@@ -799,9 +857,9 @@ def test_a_result_is_sealed_where_it_lies(road: Road) -> None:
     road.adapter.outcomes = {"0001": Found(result={"number": "447123456789", "ported": False}, ref="9", price="1")}
     road.run("0001")
     stored = road.bench.redis.hget("d:j:0001", "r")
-    assert not leaks(stored.decode("latin-1"), "447123456789", "ported")
+    assert not leaks(stored.decode("latin-1"), "447123456789", NUMBER, "ported")
     opened = road.bench.settings.sealer().open(stored, "0001")
-    assert msgspec.json.decode(opened) == {"number": "447123456789", "ported": False}
+    assert msgspec.json.decode(opened)["raw"] == {"number": "447123456789", "ported": False}
     assert (road.bench.raw("0001")["m"], road.bench.raw("0001")["c"]) == ("9", "1")
 
 
@@ -1161,7 +1219,7 @@ def test_the_provider_may_stop_the_guessing(desk: Desk) -> None:
 
 def test_we_stop_the_guessing_too(desk: Desk) -> None:
     wrong = "pending"
-    assert [desk.judge(wrong).status for _ in range(5)] == ["pending"] * 5
+    assert [desk.judge(wrong).status for _ in range(5)] == ["pending"] * 4 + ["max_attempts_reached"]
     assert desk.judge(wrong) == Check(valid=False, status="max_attempts_reached")
     assert len(desk.road.wire.sent) == 6, "the verification and five checks"
 

@@ -569,8 +569,56 @@ def test_a_code_of_ours_is_the_same_at_the_next_account(road: Two) -> None:
     road.ends(failure("ambiguous"))
     made = road.execution(make_code=iter(["000001", "000002"]).__next__)
     assert asyncio.run(made.execute(["0001"], "plain")) == "queued:second"
-    assert right(road, "000001") == (1, "approved"), "the first may have arrived"
     assert road.go_on() == "sent"
+    assert right(road, "000001") == (1, "approved"), "the first may have arrived, too"
+
+
+def test_once_it_is_approved_no_other_account_sends_it(road: Two) -> None:
+    """The person has typed what nobody knew to have arrived: another text would say nothing."""
+    coded(road, "ours", "ours", on_unknown=OnUnknown.RESEND)
+    road.ends(failure("ambiguous"))
+    made = road.execution(make_code=lambda: "000001")
+    assert asyncio.run(made.execute(["0001"], "plain")) == "queued:second"
+    assert right(road, "000001") == (1, "approved"), "the first may have arrived"
+    assert road.go_on() == "unknown"
+    assert road.story()[-1] == "second unknown: its verification is over; an earlier try may have been taken"
+
+
+def test_once_it_is_approved_no_receipt_is_waited_for(road: Two) -> None:
+    coded(road, "provider", "provider", failover_after=60)
+    road.ends(Accepted(ref="7", code="9999"))
+    road.run("0001")
+    assert right(road, "9999") == (1, "approved")
+    road.clock.advance(60)
+    road.bench.sweep()
+    assert road.bench.state("0001") == "sent"
+
+
+#: Who makes the code at the first account and the second, and whether then the first's, ours and the second's is right.
+ONE_RIGHT: list[Any] = [
+    pytest.param("ours", "ours", [0, 1, 0], id="ours at both"),
+    pytest.param("ours", "provider", [0, 0, 1], id="ours, then the second's"),
+    pytest.param("provider", "ours", [0, 1, 0], id="the first's, then ours"),
+    pytest.param("provider", "provider", [0, 0, 1], id="the first's, then the second's"),
+    pytest.param("ours", "provider checks", [-2, -2, -2], id="ours, then one that the second knows"),
+    pytest.param("provider", "provider checks", [-2, -2, -2], id="the first's, then one that the second knows"),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "verdicts"), ONE_RIGHT)
+def test_one_code_is_right_at_a_time_whoever_makes_it(
+    road: Two, monkeypatch: pytest.MonkeyPatch, first: str, second: str, verdicts: list[int]
+) -> None:
+    """What the first account sent is dead once the second was sent another."""
+    coded(road, first, second, failover_after=60)
+    told = [Accepted(ref=who, code=code if who == "provider" else "") for who, code in ((first, "1"), (second, "2"))]
+    road.ends(*told)
+    monkeypatch.setattr(road, "execution", partial(road.execution, make_code=lambda: "000001"))
+    road.run("0001")
+    road.clock.advance(60)
+    road.bench.sweep()
+    assert road.go_on() == "sent"
+    assert [right(road, code)[0] for code in ("1", "000001", "2")] == verdicts
 
 
 def test_the_code_of_the_account_that_sent_last_is_the_right_one(road: Two) -> None:

@@ -116,7 +116,7 @@ def test_the_points_stand_round_each_step_of_the_store() -> None:
 
     async def road() -> None:
         await store.run(calls.take("t", ["a"]))
-        await store.run(calls.claim("t", []))
+        await store.run(calls.claim([]))
         await store.run(calls.advance([]))
         await store.run(calls.release("t", ["a"]))
 

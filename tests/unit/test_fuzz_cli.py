@@ -217,7 +217,7 @@ def test_anything_that_is_typed_is_done_or_refused(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     passing = Passing()
-    for module in ("client", "batches", "events", "cli.watching"):
+    for module in ("reading", "batches", "events", "cli.watching"):
         monkeypatch.setattr(f"dispatcher.{module}.time", passing)
     monkeypatch.setattr("dispatcher.events._BLOCK", 0)
     monkeypatch.setattr("dispatcher.client.publish", lambda *_, **__: None)

@@ -19,7 +19,7 @@ import pytest
 from dispatcher.store import AsyncJobStore
 from tests.unit.strange import INPUTS, NUMBER, PARTS, PRIVATE, TEXTS, TIMES, WORD, chance, listed
 from tests.unit.support import Bench, Clock, leaks, settings
-from workers import receiver
+from workers import receiver, serving
 from workers.callbacks import decode
 from workers.providers.base import Callback
 from workers.receiver import LARGEST, Receiver, url
@@ -276,9 +276,9 @@ def test_whatever_comes_over_a_connection_it_goes_on_listening(
     monkeypatch.setattr(receiver, "publish", lambda *_: None)
     server = fakeredis.FakeServer()
     made = settings(providers=ACCOUNTS)
-    servers: list[receiver._Server] = []
+    servers: list[serving._Server] = []
 
-    class Known(receiver._Server):
+    class Known(serving._Server):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             servers.append(self)
@@ -288,7 +288,7 @@ def test_whatever_comes_over_a_connection_it_goes_on_listening(
             super().__init__(*arguments, **named)
             self.redis = fakeredis.FakeAsyncRedis(server=server)
 
-    monkeypatch.setattr(receiver, "_Server", Known)
+    monkeypatch.setattr(serving, "_Server", Known)
     monkeypatch.setattr(receiver, "AsyncJobStore", Remembering)
 
     async def all_of_them() -> list[bytes]:
@@ -297,7 +297,7 @@ def test_whatever_comes_over_a_connection_it_goes_on_listening(
         async def ready(origin: str) -> None:
             listens.set_result(origin)
 
-        serving = asyncio.create_task(receiver._serve(made, "127.0.0.1", 0, ready))
+        served = asyncio.create_task(receiver._serve(made, "127.0.0.1", 0, ready))
         port = int((await listens).rsplit(":", 1)[1])
         decide, good = chance("connections"), url(made, "", "thetexting")
         answers: list[bytes] = []
@@ -305,7 +305,7 @@ def test_whatever_comes_over_a_connection_it_goes_on_listening(
             answers += await asyncio.gather(*(exchanged(port, said(decide, good)) for _ in range(TOGETHER)))
         answers.append(await exchanged(port, SAID[0].replace(b"{path}", good.encode()), patience=30))
         servers[0].should_exit = True
-        await serving
+        await served
         return answers
 
     *answers, last = asyncio.run(all_of_them())

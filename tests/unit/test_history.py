@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dispatcher.states import State
-from dispatcher.store import Advance, Call
+from dispatcher.store import Advance, Call, Claim
 from tests.unit.support import Bench, settings
 from workers.history import History, Past, Statement, must_hold, read_statement, silent, unaccounted
 
@@ -69,14 +69,14 @@ def test_a_statement_is_read_as_it_was_written() -> None:
 
 def claim(bench: Bench, token: str, *ids: str) -> tuple[Call[list[str | None]], list[object]]:
     """Claim what was taken; the call and its raw answer."""
-    call = bench.calls.claim(token, [(one, "once", {"vb": "before"}) for one in ids])
+    call = bench.calls.claim([Claim(token, one, "once", fields={"vb": "before"}) for one in ids])
     return call, bench.redis.eval(call.script.source, 0, *call.arguments)
 
 
 def gone_back(bench: Bench, *ids: str) -> None:
     """Let Redis forget that these were claimed: it is as before they were taken."""
     for one in ids:
-        bench.redis.delete(f"d:j:{one}", "d:l", "d:n:h")
+        bench.redis.delete(f"d:j:{one}", "d:l")
     bench.create(*ids, valid_for=60_000)
 
 

@@ -32,6 +32,7 @@ from dispatcher.jobs import (
     milliseconds,
     moment,
     new_id,
+    new_ids,
 )
 from dispatcher.outcomes import Accepted, Failure, FailureKind
 from dispatcher.states import State
@@ -243,6 +244,13 @@ def test_ten_thousand_ids_of_one_moment_differ(monkeypatch: pytest.MonkeyPatch) 
     assert len({new_id() for _ in range(10_000)}) == 10_000
 
 
+def test_many_ids_of_one_moment_differ_and_begin_alike() -> None:
+    before, made, after = new_id(), new_ids(1000), new_id()
+    assert len({*made, before, after}) == 1002
+    assert before[:10] <= made[0][:10] == made[-1][:10] <= after[:10]
+    assert {len(one) for one in made} == {26}
+
+
 # -- moments -----------------------------------------------------------------------------------------------------------
 
 
@@ -317,9 +325,9 @@ def job(**fields: Any) -> Job:
 #: "Job as JSON", in the words of the public contract.
 DOCUMENT = {
     "schema", "id", "kind", "operation", "category", "provider", "route", "state", "final", "seq", "waiting", "receipt",
-    "attempts", "to", "sender", "text", "tenant", "reference", "metadata", "batch_id", "redrive_of", "created_at",
-    "updated_at", "expires_at", "segments", "price", "provider_ref", "result", "verification", "possible_duplicate",
-    "sandbox", "failure", "tries", "history",
+    "attempts", "to", "sender", "text", "tenant", "reference", "metadata", "batch_id", "redrive_of", "resend_of",
+    "created_at", "updated_at", "expires_at", "segments", "price", "provider_ref", "result", "verification",
+    "possible_duplicate", "sandbox", "failure", "tries", "history",
 }  # fmt: skip
 
 

@@ -286,6 +286,9 @@ def failed(kind: FailureKind, code: str = "", retry_after: float | None = None) 
         pytest.param(failed(FailureKind.AMBIGUOUS, "deadline"), "t", id="no whole answer in time"),
         pytest.param(failed(FailureKind.NOT_SENT, "connect_timeout"), "t", id="no connection in time"),
         pytest.param(failed(FailureKind.NOT_SENT, "connect_refused"), "e", id="no connection"),
+        pytest.param(
+            Failure(kind=FailureKind.NOT_SENT, code="SEND_FAILURE", own=True), "o", id="one number cannot be texted"
+        ),
     ],
 )  # fmt: skip
 def test_an_outcome_says_how_the_provider_is(outcome: Outcome, expected: str) -> None:
@@ -360,14 +363,14 @@ class Scripts:
 
     def room(self, *, high: bool = False, ahead: int = 500) -> tuple[int, int]:
         """What `deal.lua` may hand out, and in how many ms more."""
-        source = script("permit").source.partition("-- Ask for permits")[0]
+        source = script("permit").source.partition("local function script()")[0]
         source += "local now = now_ms() local jobs, at = room(ARGV[1], ARGV[2] == '1', tonumber(ARGV[3]), now) "
         answer = self.bench.redis.eval(source + "return {jobs, at - now}", 0, "plain", "1" if high else "", ahead)
         return int(answer[0]), int(answer[1])
 
     def events(self) -> list[tuple[str, dict[str, Any]]]:
         stream = EventStream(self.bench.store, self.bench.settings.sealer(), lambda ids, reveal: {})
-        return [(event.type, event.data) for event in stream.follow("0", timeout=0)]
+        return [(event.type, event.data) for event in stream.told(self.bench.redis.xrange("d:e"), reveal=False)]
 
 
 @pytest.fixture(params=[Twin, Scripts], ids=["twin", "scripts"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,8 +13,9 @@ from dispatcher.jobs import Category, Send, Terms
 from dispatcher.limits import Ask, parse
 from dispatcher.records import encode_public
 from dispatcher.states import State
-from dispatcher.store import Advance
-from tests.unit.support import Bench, record
+from dispatcher.store import Advance, Claim
+from tests.unit.support import AsyncOnSync, Bench, record
+from workers.clock import Clock
 
 #: A queue's first jobs go to the workers at once: as many as this.
 AT_ONCE = 500
@@ -39,7 +42,7 @@ def take_all(bench: Bench, queue: str = "textgoto") -> None:
     for start in range(0, len(ids), 500):
         some = ids[start : start + 500]
         bench.take(*some, token="t")
-        bench.run(bench.calls.claim("t", [(id_, "never", {}) for id_ in some]))
+        bench.run(bench.calls.claim([Claim("t", id_, "never") for id_ in some]))
         moves = [Advance(id=id_, guard="t", state=State.SENT, detail="accepted") for id_ in some]
         states = bench.run(bench.calls.advance(moves))
         assert states == ["sent"] * len(some)
@@ -208,3 +211,25 @@ def test_an_open_breaker_lets_those_go_on_that_have_another_account(small: Bench
     assert "left alone" in small.raw("a0005")["h"]
     assert sorted(small.due("clubtexting")) == ["a0004", "a0005"]
     assert small.raw("b0002")["p"] == "textgoto"
+
+
+def test_the_clock_hands_out_all_that_there_is_room_for(bench: Bench) -> None:
+    """However many calls that takes: what a tick leaves lying, workers wait for until the next."""
+    bench.redis.hset("d:qw:textgoto", mapping={"n": 2000, "at": bench.clock.ms})
+    take_all(bench)
+    make(bench, "", "", *names("a", 2000))
+    waiting = names("b", 1200)
+    make(bench, "", "", *waiting)
+    take_all(bench)
+    published: list[str] = []
+
+    async def publish(queue: str, ids: list[str]) -> None:
+        assert queue == "textgoto"
+        published.extend(ids)
+
+    async def empty(queue: str) -> bool:
+        raise AssertionError(f"nobody asks whether {queue} is empty")
+
+    store: Any = AsyncOnSync(bench.store)
+    assert asyncio.run(Clock(bench.settings, store, publish, empty).tick()) == len(waiting)
+    assert published == waiting

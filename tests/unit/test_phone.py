@@ -193,3 +193,21 @@ def test_a_mask_keeps_the_country_code_and_the_last_two_digits(number: str, mask
 )
 def test_the_country_of_a_number(number: str, region: str) -> None:
     assert phone.country(number) == region
+
+
+SHARED = [regions for regions in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.values() if len(regions) > 1]
+
+
+@pytest.mark.parametrize("regions", SHARED, ids=lambda regions: str(regions[0]))
+def test_countries_that_share_a_calling_code_are_told_apart_as_the_library_does_it(regions: tuple[str, ...]) -> None:
+    """For its own examples of every kind of number, and for what is like them in its first digits."""
+    chance = random.Random(1)
+    for region in regions:
+        for kind in phonenumbers.PhoneNumberType.values():
+            if (example := phonenumbers.example_number_for_type(region, kind)) is None:
+                continue
+            written = phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)
+            for kept in range(len(written), 3, -1):
+                number = written[:kept] + "".join(chance.choices("0123456789", k=len(written) - kept))
+                told = phonenumbers.region_code_for_number(phonenumbers.parse(number))
+                assert phone.country(number) == (told or regions[0])

@@ -29,6 +29,16 @@ def test_nothing_of_it_shows_while_it_is_sealed() -> None:
     assert not any(PLAIN[start : start + 4] in sealed for start in range(len(PLAIN) - 3))
 
 
+def test_several_are_sealed_each_for_its_own_job() -> None:
+    sealer, names = Sealer(["one"]), ["0001", "0002", "0003"]
+    sealed = sealer.seal_each([PLAIN] * 3, names)
+    assert len(set(sealed)) == 3
+    assert [sealer.open(one, name) for one, name in zip(sealed, names, strict=True)] == [PLAIN] * 3
+    with pytest.raises(ConfigurationError):
+        sealer.open(sealed[0], names[1])
+    assert Sealer([]).seal_each([PLAIN] * 3, names) == [PLAIN] * 3
+
+
 def test_the_same_is_sealed_differently_each_time() -> None:
     """Else equal texts and numbers could be told from their records."""
     sealer = Sealer(["one"])

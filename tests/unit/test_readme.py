@@ -17,15 +17,15 @@ from pydantic import SecretStr
 import dispatcher
 from dispatcher import Batch, Dispatcher, Event, Job, Message, Settings, State
 from dispatcher.cli import app
-from dispatcher.client import CHECKS
 from dispatcher.processes import SANDBOX_PORT
+from dispatcher.verifications import CHECKS
 from workers.adapters import available
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = (ROOT / "README.md").read_text()
 
-#: Without the blocks, and without what is announced for later.
-PROSE: Final = re.sub(r"(?ms)^```.*?^```$", "", README.partition("\n## What it does not do yet")[0])
+#: Without the blocks.
+PROSE: Final = re.sub(r"(?ms)^```.*?^```$", "", README)
 
 COMMANDS: Final[Any] = typer.main.get_command(app)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dispatcher.states import State
-from dispatcher.store import Word
+from dispatcher.store import Claim, Word
 from tests.unit.support import Bench
 
 KEY = "the hash of a reference"
@@ -228,10 +228,10 @@ def test_a_job_whose_worker_died_is_asked_about_too(bench: Bench) -> None:
 
 def test_whoever_asks_is_told_all_that_decides(bench: Bench) -> None:
     token = bench.hold(*bench.create("0001").ids)
-    bench.run(bench.calls.claim(token, [("0001", "never", {"vb": "sealed baseline"})]))
+    bench.run(bench.calls.claim([Claim(token, "0001", "never", fields={"vb": "sealed baseline"})]))
     bench.advance("0001", token, "unknown", fields={"i": 1})
     bench.clock.advance(12)
-    ((id_, *_, doubtful, _code, _card, state, since, age, ref, baseline),) = bench.run(
+    ((id_, *_, doubtful, _code, _card, _quiet, state, since, age, ref, baseline),) = bench.run(
         bench.calls.follow("textgoto", sent=True, unknown=True, most=100)
     )
     assert (id_, doubtful, state, int(age), ref, baseline) == (
@@ -261,7 +261,7 @@ def test_nobody_is_asked_about_a_job_that_went_on(bench: Bench) -> None:
 
 def verification(bench: Bench, ttl: int = 600) -> str:
     token = bench.hold(*bench.create("0001", code_ttl=ttl * 1000).ids)
-    bench.run(bench.calls.claim(token, [("0001", "never", {"vh": "hash", "vx": "sealed code"})]))
+    bench.run(bench.calls.claim([Claim(token, "0001", "never", fields={"vh": "hash", "vx": "sealed code"})]))
     return token
 
 

@@ -80,7 +80,7 @@ def test_a_worker_reads_what_was_asked_for(request_: Request, operation: str, ki
     terms = Terms(category=Category.OTP, lane=Lane.HIGH, code_ttl=300)
     fields = stored(request_, terms, operation=operation, sealer=sealer)
     raw = [b"0001", fields[b"d"], fields[b"x"], b"textgoto", b"1", b"2", b"1800000600000", b"1800000000000"]
-    work = records.work([*raw, b"", b"", b""], sealer)
+    work = records.work([*raw, b"", b"", b"", b""], sealer)
     assert work.request == request_
     assert (work.id, work.provider, work.kind, work.operation) == ("0001", "textgoto", kind, operation)
     assert (work.category, work.lane, work.code_ttl) == (Category.OTP, Lane.HIGH, 300)
@@ -89,7 +89,7 @@ def test_a_worker_reads_what_was_asked_for(request_: Request, operation: str, ki
 
 def test_what_a_worker_is_not_told_is_as_usual() -> None:
     fields = stored()
-    work = records.work([b"0001", fields[b"d"], fields[b"x"], b"p", b"", b"0", b"", b"1", b"", b"", b""], SEALER)
+    work = records.work([b"0001", fields[b"d"], fields[b"x"], b"p", b"", b"0", b"", b"1", b"", b"", b"", b""], SEALER)
     assert (work.category, work.lane, work.code_ttl) == (Category.TRANSACTIONAL, Lane.NORMAL, None)
     assert (work.attempts, work.expires_at) == (0, None)
 
@@ -337,7 +337,7 @@ def test_a_worker_does_not_guess_at_what_it_cannot_open(sealer: Sealer) -> None:
 )
 def test_a_record_that_cannot_be_read_says_so_in_one_way(public: bytes, private: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
-        records.work([b"0001", public, private, b"p", b"", b"0", b"", b"1", b"", b"", b""], SEALER)
+        records.work([b"0001", public, private, b"p", b"", b"0", b"", b"1", b"", b"", b"", b""], SEALER)
 
 
 # -- verification ------------------------------------------------------------------------------------------------------

@@ -542,6 +542,24 @@ def test_since_is_when_it_ended_and_not_what_was_noted_later(shop: Shop) -> None
     assert "rd" in shop.bench.raw(second)
 
 
+def test_a_code_that_nobody_waits_for_is_not_sent_again(shop: Shop) -> None:
+    """After a resend the new code is the right one, by either id: one that a redrive sent would be typed in vain."""
+    old = shop.dispatcher.verify(NUMBER)
+    shop.clock.advance(30)
+    new = shop.dispatcher.resend(old.id)
+    assert shop.dispatcher.get(old.id).state == State.CANCELLED
+    with pytest.raises(IllegalMove, match=f"another code was sent since, by job {new.id}"):
+        shop.dispatcher.redrive(old.id)
+    typed = shop.verified()
+    shop.dispatcher.check(typed.id, "012837")
+    word = Word(provider="textgoto", own=typed.id, state=State.UNDELIVERED, detail="told")
+    assert shop.bench.run(shop.bench.calls.receipts([word])) == ["moved"]
+    with pytest.raises(IllegalMove, match="its code was typed already"):
+        shop.dispatcher.redrive(typed.id)
+    report = shop.dispatcher.redrive_many(state="cancelled")
+    assert (report.redriven, [one.id for one in report.refusals]) == (0, [old.id])
+
+
 def test_the_checks_of_codes_are_nobodys_to_redrive(shop: Shop) -> None:
     old = ended(shop)
     rewrite(shop, old, b'{"kind":"operation","operation":"%s"}' % CHECK.encode())

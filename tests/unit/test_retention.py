@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dispatcher import ConfigurationError, Dispatcher, IdempotencyConflict, InvalidRequest, Message
+from dispatcher import (
+    ConfigurationError,
+    Dispatcher,
+    IdempotencyConflict,
+    InvalidRequest,
+    Job,
+    Message,
+    PrefixClosed,
+    ResendTooSoon,
+    lookups,
+)
+from dispatcher.guards import parse as parse_guards
+from dispatcher.jobs import Category, Operation, Terms
+from dispatcher.memory import Ask, LookupCalls
+from dispatcher.optouts import OptOuts
 from dispatcher.settings import load
-from dispatcher.store import Calls
+from dispatcher.store import Calls, Claim
 from tests.unit import test_client
 from tests.unit.support import NUMBER, OTHER, TEXT, Bench, Clock, settings
 from tests.unit.test_client import Shop
@@ -21,8 +37,8 @@ DAY = 86400
 MONTH = 30 * DAY
 
 #: Seconds after which nothing is kept: what finds a job is kept for its retention from when it could be over, and one
-#: is for tomorrow and may wait for a day.
-LONGEST = MONTH + 2 * DAY + 1
+#: is for tomorrow and may wait for a day; what finds it by its number goes as that day ends.
+LONGEST = MONTH + 3 * DAY + 1
 
 #: Keys that have no lifetime, and why none of them grows with the jobs of the past.
 LASTING = {
@@ -33,9 +49,15 @@ LASTING = {
     r"d:fs": "one mark",
     r"d:cw": "processes that claimed within the last hour, trimmed by each pulse",
     r"d:p": "names of accounts",
+    r"d:nd": "days that have lists of jobs by number, trimmed by the sweep",
     r"d:a": "names of accounts, and what each can do",
     r"d:e": "the events, trimmed by age",
     r"d:et": "one cursor",
+    r"d:tc": "one cursor",
+    r"d:tf": "the one endpoint that is told by default",
+    r"d:te": "endpoints where something waits, trimmed by age",
+    r"d:ta": "endpoints by when something last came of them, trimmed by age",
+    r"d:tx": "what was not delivered, trimmed by age",
     r"d:qw:[^:]+": "two words for each queue",
     r"d:g:[^:]+": "a few slots of each queue, folded by the sweep",
     r"d:lm:[^:]+": "what is drawn from an account's limits: one hash for each",
@@ -44,9 +66,11 @@ LASTING = {
     r"d:v": "ids with a code of ours, taken out by the sweep once their verification is over",
     r"d:i:[^:]+:[a-z]+": "ids by state, trimmed by age once settled, and by each move before",
     r"d:no": "who wants no more texts: that is for ever",
+    r"d:nb": "whom accounts block themselves, until a text gets through to them",
     r"d:pr": "a price of each account and country",
     r"d:kc": "countries that nobody is texted in",
     r"d:lb": "accounts whose balance is low",
+    r"d:ak": "tokens of the HTTP API, until they are revoked",
     r"d:ca": "names of accounts",
     r"d:cn": "a few counts of each account",
     r"d:c[ux]": "receipts nobody wanted, callbacks set aside: trimmed by age",
@@ -83,6 +107,7 @@ class Story:
     def play(self) -> None:
         """Play all of it; the clock goes on by some leases meanwhile."""
         self.answered()
+        self.remembered()
         self.taken_back()
         self.repeated()
         self.verified()
@@ -111,6 +136,23 @@ class Story:
         late = self.send("sent")
         self.sent(late, "unknown")
         self.ends[late] = self.bench.advance(late, "=unknown", "sent")
+
+    def remembered(self) -> None:
+        """Looked up by one, whose answer another waits for; and by one that nobody ever hears of again."""
+        calls, lookups_ = LookupCalls(self.bench.settings), [self.d.lookup(NUMBER).id for _ in range(2)]
+        asks = [Ask(self.bench.hold(id_), id_, calls.hashed(NUMBER), fresh=True) for id_ in lookups_]
+        assert [one.state for one in self.bench.run(calls.recall(asks))] == ["", "queued"]
+        now = round(self.d_time() * 1000)
+        found = lookups.result(NUMBER, lookups.Facts(), {}, "textgoto", now)
+        self.bench.run(calls.remember(lookups_[0], calls.hashed(NUMBER), now, found))
+        self.bench.claim(lookups_[0], token=asks[0].token)
+        assert self.bench.advance(lookups_[0], asks[0].token, "completed", fields={"r": "result"}) == "completed"
+        assert lookups_[1] in self.bench.due()
+        assert self.bench.advance(lookups_[1], "=queued", "completed") == "completed"
+        alone = self.d.lookup(OTHER).id
+        self.bench.run(calls.recall([Ask(self.bench.hold(alone), alone, calls.hashed(OTHER))]))
+        self.d.cancel(alone)
+        self.ends |= {lookups_[0]: "completed", lookups_[1]: "completed", alone: "cancelled"}
 
     def taken_back(self) -> None:
         self.d.cancel(self.send("cancelled"))
@@ -141,7 +183,26 @@ class Story:
                 self.d.check(id_, code)
         judged = self.d.verify(OTHER).id
         self.sent(judged)
-        self.bench.run(self.bench.calls.judged(judged, "approved"))
+        hashed = self.bench.settings.hashed("code", judged, "1")
+        self.bench.check(judged, hashed)
+        self.bench.run(self.bench.calls.judged(judged, hashed, "approved", valid=True, tries=5))
+        self.again()
+
+    def again(self) -> None:
+        """Another code, and one too many; a prefix of which nobody types any."""
+        first = self.d.verify(NUMBER, guard_keys={"ip": "203.0.113.7"})
+        self.bench.clock.advance(self.bench.settings.resend_after)
+        self.sent(self.d.resend(first.id).id)
+        self.ends[first.id] = "cancelled"
+        with pytest.raises(ResendTooSoon):
+            self.d.resend(first.id)
+        self.d.settings.__dict__["guarding"] = parse_guards("conversion=1/1d; country=1000/1d")
+        try:
+            self.sent(self.d.verify("+12125550100").id)
+            with pytest.raises(PrefixClosed):
+                self.d.verify("+12125550101")
+        finally:
+            del self.d.settings.__dict__["guarding"]
 
     def in_batches(self) -> None:
         """Closed, left open by a producer that died, cancelled while it was written, and without a job of its own."""
@@ -170,8 +231,16 @@ class Story:
         self.d.opt_out(NUMBER)
         self.send("failed", idempotency_key=f"{self.name} left alone", send_at=self.d_time() + DAY, valid_for=DAY)
         token = self.bench.hold(before)
-        self.bench.run(self.bench.calls.claim(token, [(before, "never", {})], {before: hashed}))
+        self.bench.run(self.bench.calls.claim([Claim(token, before, "never", hashed)]))
         self.d.opt_in(NUMBER)
+        self.d.opt_out(NUMBER, tenant="shop-a", sender="ACME")
+        self.send("failed", tenant="shop-a", sender="ACME")
+        self.d.opt_in(NUMBER, tenant="shop-a", sender="ACME")
+        optouts = OptOuts(self.bench.settings)
+        self.bench.run(optouts.refused(NUMBER, "textgoto"))
+        self.send("failed")
+        self.bench.clock.advance(0.01)
+        self.bench.run(optouts.told(NUMBER, "textgoto", int(self.d_time() * 1000) + 1, f"{self.name} over", out=False))
 
     def waited_for(self) -> None:
         """What takes time: schedules, passed times, dead workers, lost messages."""
@@ -313,7 +382,10 @@ def test_idempotency_keys_have_a_retention_of_their_own(
     bench = Bench(clock, **retention)
     bench.ended("0001", "sent", idempotency="key", fingerprint="f", number="hash")
     assert bench.ttl("d:k:key") == key_kept
-    assert bench.ttl("d:j:0001") == bench.ttl("d:n:hash") == job_kept
+    assert bench.ttl("d:j:0001") == job_kept
+    (numbers,) = bench.redis.keys("d:n:*")
+    listed = max(job_kept, 7 * DAY)
+    assert listed < (bench.ttl(numbers.decode()) or 0) <= listed + DAY, "it may wait long before it is over"
 
 
 def test_a_key_that_is_over_is_free_though_its_job_is_kept(clock: Clock) -> None:
@@ -330,6 +402,107 @@ def test_a_key_that_is_over_is_free_though_its_job_is_kept(clock: Clock) -> None
 def test_a_key_is_not_kept_for_longer_than_its_job(told: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match=r"DISPATCHER_IDEMPOTENCY_RETENTION .* DISPATCHER_RETENTION"):
         load(**told)
+
+
+KEPT = "otp=86400,transactional=2592000,promotional=604800,lookup=3600"
+
+
+def judged(d: Dispatcher) -> Job:
+    return d._enqueue(Operation(arguments={"code": "1"}), "balance", Terms(category=Category.OTP), "textgoto", None)
+
+
+@pytest.mark.parametrize(
+    ("ask", "days"),
+    [
+        pytest.param(lambda d: d.verify(NUMBER), 1, id="a code"),
+        pytest.param(lambda d: d.send(NUMBER, TEXT), 30, id="a receipt"),
+        pytest.param(lambda d: d.send(NUMBER, TEXT, category="promotional"), 7, id="a campaign's"),
+        pytest.param(lambda d: d.send(NUMBER, TEXT, category="otp"), 1, id="a code of one's own"),
+        pytest.param(lambda d: d.lookup(NUMBER), 1 / 24, id="a lookup"),
+        pytest.param(lambda d: d.operation("textgoto", "balance"), 30, id="an operation, as its category"),
+        pytest.param(judged, 1, id="what judges a code, as the code"),
+    ],
+)
+def test_each_category_is_kept_for_its_own_time(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Dispatcher], Job], days: float
+) -> None:
+    """Also after late news; and only what is kept for less than others says so in its record."""
+    shop = Shop(clock, retention=KEPT)
+    shop.serve("textgoto", *test_client.ALL)
+    monkeypatch.setattr("dispatcher.client.publish", shop.publish)
+    id_ = ask(shop.dispatcher).id
+    shop.bench.advance(id_, shop.bench.claim(id_), "unknown")
+    assert shop.bench.ttl(f"d:j:{id_}") == days * DAY
+    shop.bench.clock.advance(days * DAY - 1)
+    shop.bench.advance(id_, "=unknown", "sent")
+    assert shop.bench.ttl(f"d:j:{id_}") == days * DAY
+    assert ("kp" in shop.bench.raw(id_)) == (days < 30)
+
+
+def test_a_code_is_known_for_as_long_as_it_lives(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes may be kept for less than that: then the right one would be no code, and its prefix be closed for it."""
+    shop = Shop(clock, retention="otp=60")
+    shop.serve("textgoto", *test_client.ALL)
+    monkeypatch.setattr("dispatcher.client.publish", shop.publish)
+    for ttl, kept in ((600, 600), (30, 60)):
+        id_ = shop.dispatcher.verify(NUMBER, code_ttl=ttl).id
+        shop.sent(id_)
+        assert shop.bench.ttl(f"d:j:{id_}") == kept
+        clock.advance(3600)
+
+
+def test_a_key_does_not_outlive_a_job_that_is_kept_for_less(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop(clock, retention=KEPT)
+    shop.serve("textgoto", *test_client.ALL)
+    monkeypatch.setattr("dispatcher.client.publish", shop.publish)
+    for category, days in (("otp", 1), ("transactional", 30)):
+        id_ = shop.dispatcher.send(NUMBER, TEXT, category=category, idempotency_key=category).id
+        shop.sent(id_)
+        (key,) = (key for key in shop.bench.redis.keys("d:k:*") if shop.bench.redis.get(key).startswith(id_.encode()))
+        assert shop.bench.ttl(key.decode()) == shop.bench.ttl(f"d:j:{id_}") == days * DAY
+
+
+def test_listings_find_what_is_kept_behind_what_is_gone(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids by state and by number stay as long as those that are kept the longest."""
+    shop = Shop(clock, retention=KEPT)
+    shop.serve("textgoto", *test_client.ALL)
+    monkeypatch.setattr("dispatcher.client.publish", shop.publish)
+    kept = shop.dispatcher.send(NUMBER, TEXT).id
+    shop.sent(kept)
+    for _ in range(5):
+        clock.advance(1)
+        shop.sent(shop.dispatcher.send(NUMBER, TEXT, category="otp").id)
+    clock.advance(2 * DAY)
+    for found in (
+        shop.dispatcher.jobs(limit=2),
+        shop.dispatcher.jobs(state="sent", provider="textgoto", limit=2),
+        shop.dispatcher.jobs(number=NUMBER, limit=2),
+    ):
+        assert [one.id for one in found] == [kept]
+    clock.advance(32 * DAY)
+    shop.bench.sweep()
+    assert {key for key in lifetimes(shop.bench.redis) if not key.startswith(USAGE)} <= CONSTANT
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param("otp=1,other=2", id="a category that there is not"),
+        pytest.param("otp=0", id="nothing"),
+        pytest.param("otp=", id="no number"),
+        pytest.param("otp", id="a name alone"),
+        pytest.param("inf", id="for ever"),
+    ],
+)
+def test_a_retention_that_cannot_be_is_refused(told: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"DISPATCHER_RETENTION .* for some of otp, .*lookup, operation"):
+        load(retention=told)
+
+
+def test_a_table_of_toml_is_as_good(tmp_path: Path) -> None:
+    Path("dispatcher.toml").write_text("[retention]\notp = 60\n")
+    assert load().kept_for("verify", "otp") == 60
+    assert load().longest_kept == MONTH
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "never"])

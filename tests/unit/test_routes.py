@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
-from dispatcher import Dispatcher, IdempotencyConflict, InvalidRequest, Message, State, UnknownProvider
+from dispatcher import Dispatcher, IdempotencyConflict, InvalidRequest, Message, State, UnknownProvider, lookups
 from dispatcher.accounts import KEY, Account
 from dispatcher.errors import ConfigurationError, StoreUnavailable
 from dispatcher.jobs import Category, Kind
+from dispatcher.memory import LookupCalls
 from dispatcher.outcomes import Failure, FailureKind
 from dispatcher.routes import Facts, first, parse
 from tests.unit.support import NUMBER, OTHER, TEXT, Bench, Clock, leaks, settings
@@ -410,3 +412,115 @@ def test_every_way_of_asking_for_it_keeps_it_with_the_job(shop: Shop) -> None:
     kept = [msgspec.json.decode(shop.bench.redis.hget(f"d:j:{id_}", "d")) for id_ in (one.id, *batch.jobs.ids)]
     assert [(told["failover_after"], told["route"]) for told in kept] == [(60, ["near", "far"]), (90, ["near", "far"])]
     assert shop.dispatcher.get(one.id).state == State.QUEUED
+
+
+# -- by the kind of line -----------------------------------------------------------------------------------------------
+
+#: Of London, kept for fiction.
+LANDLINE = "+442079460123"
+NO_LANDLINES = "kind=send line_type=fixed_line,toll_free -> refuse; -> near"
+
+
+def remembered(shop: Shop, number: str, line_type: str, account: str = "near") -> None:
+    """Let a lookup have found what kind of line a number has."""
+    at = shop.bench.clock.ms
+    found = lookups.result(number, lookups.Facts(line_type=line_type), {}, account, at)
+    calls = LookupCalls(shop.bench.settings)
+    assert shop.bench.run(calls.remember("0001", calls.hashed(number), at, found)) == 1
+
+
+@pytest.fixture
+def lines(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    one = Shop(clock, routes=NO_LANDLINES)
+    monkeypatch.setattr("dispatcher.client.publish", one.publish)
+    one.serve("near")
+    return one
+
+
+def test_a_rule_refuses_by_the_kind_of_line(lines: Shop) -> None:
+    d = lines.dispatcher
+    with pytest.raises(InvalidRequest, match=r"^to: is refused by DISPATCHER_ROUTES \('kind=send line_type=") as raised:
+        d.send(LANDLINE, TEXT)
+    assert LANDLINE not in str(raised.value)
+    assert (d.send(AMERICAN, TEXT).provider, d.send(NUMBER, TEXT).provider) == ("near", "near")
+    # Another kind of job, and an account that is named, are none of that rule's business.
+    assert (d.lookup(LANDLINE).provider, d.send(LANDLINE, TEXT, provider="near").provider) == ("near", "near")
+
+
+def test_of_many_the_one_that_is_refused_is_named_and_nothing_stored(lines: Shop) -> None:
+    messages = [Message(one, TEXT) for one in (AMERICAN, NUMBER, AMERICAN, LANDLINE)]
+    with pytest.raises(InvalidRequest, match=r"^messages\[3\]\.to: is refused"):
+        lines.dispatcher.send_many(iter(messages))
+    assert lines.published == []
+    assert lines.dispatcher.send_many(iter(messages[:3])).counts == {"queued": 3}
+
+
+def test_what_a_lookup_told_wins_over_the_number(lines: Shop) -> None:
+    remembered(lines, AMERICAN, "toll_free")
+    remembered(lines, LANDLINE, "voip")
+    assert lines.dispatcher.send(LANDLINE, TEXT).provider == "near"
+    with pytest.raises(InvalidRequest):
+        lines.dispatcher.send(AMERICAN, TEXT)
+    with pytest.raises(InvalidRequest, match=r"messages\[1\]"):
+        lines.dispatcher.send_many([Message(LANDLINE, TEXT), Message("+1 212 555 0100", TEXT)])
+    assert lines.dispatcher.line_types([LANDLINE, NUMBER]) == {LANDLINE: "voip"}
+
+
+@pytest.mark.parametrize(
+    ("told", "refused"),
+    [
+        pytest.param([("near", "voip", 0), ("far", "toll_free", 1)], True, id="the latest"),
+        pytest.param([("near", "toll_free", 0), ("far", "voip", 1)], False, id="the latest, too"),
+        pytest.param([("near", "voip", 0), ("far", "unknown", 1)], False, id="of those that know"),
+    ],
+)
+def test_of_several_answers_one_counts(lines: Shop, told: list[tuple[str, str, int]], refused: bool) -> None:
+    for account, line_type, seconds in told:
+        lines.bench.clock.advance(seconds)
+        remembered(lines, LANDLINE, line_type, account)
+    if refused:
+        with pytest.raises(InvalidRequest):
+            lines.dispatcher.send(LANDLINE, TEXT)
+    else:
+        assert lines.dispatcher.send(LANDLINE, TEXT).provider == "near"
+
+
+@pytest.mark.parametrize(
+    ("rules", "asked"),
+    [
+        pytest.param("line_type=fixed_line -> refuse; -> near", True, id="it decides"),
+        pytest.param("country=US line_type=fixed_line -> refuse; -> near", False, id="of another country"),
+        pytest.param("kind=send -> near; line_type=fixed_line -> refuse", False, id="a rule before it decides"),
+        pytest.param("-> near", False, id="no rule asks"),
+    ],
+)
+def test_the_memory_is_read_only_where_the_line_decides(
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    rules: str,
+    asked: bool,
+) -> None:
+    shop, read = Shop(clock, routes=rules), list[str]()
+    monkeypatch.setattr("dispatcher.client.publish", shop.publish)
+
+    def noted(_store: object, _settings: object, numbers: Iterable[str]) -> dict[str, str]:
+        read.extend(numbers)
+        return {}
+
+    monkeypatch.setattr("dispatcher.accounts.memory.line_types", noted)
+    shop.serve("near")
+    shop.dispatcher.send(NUMBER, TEXT)
+    assert read == ([NUMBER] if asked else [])
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    {
+        "a line that is none": ("line_type=landline -> a", "asks for line_type 'landline'; write one of mobile"),
+        "refused and led": ("-> refuse, near", "refuses, and leads to accounts as well; write -> refuse alone"),
+        "refused with a weight": ("-> near | refuse*3", "refuses, and leads to accounts as well"),
+    }.values(),
+)
+def test_a_rule_about_lines_that_cannot_be(rule: str, why: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(why)):
+        parse([rule])

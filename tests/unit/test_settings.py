@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from pydantic import SecretStr
@@ -27,6 +27,10 @@ PASSWORDS = [
     pytest.param("a,b__c=d e#f$g", id="separators"),
     pytest.param("пароль🙂", id="other alphabets"),
 ]
+
+
+#: What may sign callbacks.
+SIGNS: Final = f"whsec_{'canary' * 6}"
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +61,8 @@ def env(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ("DISPATCHER_DATA", "elsewhere", "data", Path("elsewhere")),
         ("DISPATCHER_SECRET_KEY", "1e5", "secret_key", SecretStr("1e5")),
         ("DISPATCHER_HASH_KEY", "true", "hash_key", SecretStr("true")),
-        ("DISPATCHER_CALLBACK_SECRET", "[1]", "callback_secret", SecretStr("[1]")),
+        ("DISPATCHER_CALLBACK_SECRET", SIGNS, "callback_secret", SecretStr(SIGNS)),
+        ("DISPATCHER_CALLBACK_URL", "https://hooks.example.com/?a=1", "callback_url", "https://hooks.example.com/?a=1"),
         ("DISPATCHER_ALLOW_CARD_DATA", "true", "allow_card_data", True),
         ("DISPATCHER_LEASE", "90.5", "lease", 90.5),
         ("DISPATCHER_DEADLINE", "5", "deadline", 5.0),
@@ -326,7 +331,9 @@ def test_no_secret_shows_in_a_repr() -> None:
         broker_url="amqp://user:canary@127.0.0.1//",
         secret_key="canary",
         hash_key="canary",
-        callback_secret="canary",
+        callback_secret=SIGNS,
+        callback_url="https://hooks.example.com/?token=canary",
+        callback_broker_url="redis://user:canary@127.0.0.1:1/1",
         providers={"textgoto": {"uid": "canary", "pwd": "canary"}},
     )
     assert not leaks(f"{told!r} {told} {told.providers}", "canary")

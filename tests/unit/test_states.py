@@ -12,8 +12,9 @@ from dispatcher.states import FINAL, GOOD, MOVES, SETTLED, State, lua_tables, ma
 
 #: From each state to those it may become.
 TABLE = {
-    # Out of the queue: claimed; useless, taken back, hopeless; or as an earlier try, or lost history, left it.
-    "queued": {"sending", "expired", "cancelled", "failed", "sent", "delivered", "undelivered", "unknown"},
+    # Out of the queue: claimed; answered from memory; useless, taken back, hopeless; or as an earlier try, or lost
+    # history, left it.
+    "queued": {"sending", "completed", "expired", "cancelled", "failed", "sent", "delivered", "undelivered", "unknown"},
     # Answered, by the provider or by an early receipt; surely not sent; hopeless; or nobody can tell.
     "sending": {"sent", "completed", "delivered", "undelivered", "queued", "failed", "unknown"},
     # A receipt; or failover that the caller asked for.

@@ -12,14 +12,15 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dispatcher.errors import ConfigurationError, IdempotencyConflict, StoreUnavailable
 from dispatcher.states import SETTLED, State
-from dispatcher.store import Advance
+from dispatcher.store import Advance, Claim
 from tests.unit.support import NUMBER, SECRET_KEY, TEXT, Bench, Clock, leaks, record
 from tests.unit.test_states import TABLE
 
 #: Seconds, as the settings have them unless told otherwise.
 LEASE = 60
 LOST_AFTER = 60
-MONTH = 30 * 86400
+DAY = 86400
+MONTH = 30 * DAY
 
 # -- create ------------------------------------------------------------------------------------------------------------
 
@@ -81,11 +82,19 @@ def test_of_a_batch_all_jobs_are_counted_and_listed_in_order(bench: Bench) -> No
     assert bench.redis.lrange("d:b:b:j", 0, -1) == [b"0002", b"0001", b"0003"]
 
 
-def test_a_numbers_last_thousand_jobs_are_found_by_its_hash(bench: Bench) -> None:
-    bench.redis.rpush("d:n:hash", *(f"{number:04}" for number in range(999)))
-    bench.create("0999", "1000", number="hash")
-    found = bench.redis.lrange("d:n:hash", 0, -1)
-    assert (len(found), found[0], found[-1]) == (1000, b"0001", b"1000")
+def listed(bench: Bench) -> dict[str, list[str]]:
+    """What finds jobs by their numbers, by day."""
+    keys = sorted(key.decode() for key in bench.redis.keys("d:n:*"))
+    return {key.removeprefix("d:n:"): [one.decode() for one in bench.redis.zrange(key, 0, -1)] for key in keys}
+
+
+def test_a_job_is_listed_by_its_numbers_hash_under_the_day_it_is_kept_until(bench: Bench) -> None:
+    """It is the same for most jobs: their entries are written together, and go together."""
+    bench.create("0001", "0002", number="hash")
+    bench.create("0003", number="hash", due=bench.clock.ms + DAY * 1000)
+    bench.create("0004", number="")
+    assert listed(bench) == {"2027-02-14": ["hash 0001", "hash 0002"], "2027-02-15": ["hash 0003"]}
+    assert bench.redis.zrange("d:nd", 0, -1) == [b"2027-02-14", b"2027-02-15"]
 
 
 @pytest.mark.parametrize("twice_in_one_call", [False, True])
@@ -152,7 +161,8 @@ def test_what_lists_a_job_is_kept_for_as_long_as_the_job_can_be(
     due = None if due_in is None else bench.clock.ms + due_in * 1000
     valid = None if valid_for is None else valid_for * 1000
     bench.create("0001", number="hash", due=due, valid_for=valid)
-    assert bench.ttl("d:n:hash") == kept
+    ((day, _),) = listed(bench).items()
+    assert kept < (bench.ttl(f"d:n:{day}") or 0) <= kept + DAY
 
 
 def test_an_idempotency_key_lives_with_its_job(bench: Bench) -> None:
@@ -174,10 +184,13 @@ def test_a_key_that_is_another_jobs_by_now_is_left_alone(clock: Clock) -> None:
     assert bench.ttl("d:k:key") is None
 
 
-def test_a_number_is_kept_for_the_longest_of_its_jobs(bench: Bench) -> None:
-    bench.create("0001", number="hash", due=bench.clock.ms + 3_600_000)
-    bench.create("0002", number="hash")
-    assert bench.ttl("d:n:hash") == MONTH + 3600
+def test_a_day_goes_with_the_list_of_it(bench: Bench) -> None:
+    bench.create("0001", number="hash")
+    bench.create("0002", number="hash", due=bench.clock.ms + 2 * DAY * 1000)
+    bench.clock.advance(MONTH + DAY)
+    bench.sweep()
+    assert listed(bench) == {"2027-02-16": ["hash 0002"]}
+    assert bench.redis.zrange("d:nd", 0, -1) == [b"2027-02-16"]
 
 
 def test_after_its_time_an_idempotency_key_is_free(bench: Bench) -> None:
@@ -230,18 +243,24 @@ def test_as_many_jobs_as_one_call_carries_are_written(bench: Bench) -> None:
 def test_a_worker_is_handed_what_it_needs_and_no_more(bench: Bench) -> None:
     bench.create("0001", high=True, valid_for=600_000, private=b"private")
     ((id_, public, private, provider, lane, attempts, useless, created, *more),) = bench.take("0001").records
-    assert more == [b"", b"", b""], "nothing of an earlier try, no code of ours, no card"
+    assert more == [b"", b"", b"", b""], "nothing of an earlier try, no code of ours, no card, no quiet hours"
     assert [id_, public, private, provider] == [b"0001", record("0001").public, b"private", b"textgoto"]
     assert (lane, int(attempts)) == (b"1", 0)
     assert (useless, created) == (str(bench.clock.ms + 600_000).encode(), str(bench.clock.ms).encode())
 
 
+def times_taken(bench: Bench, id_: str) -> int:
+    """How often it was taken and not claimed: once where nothing is said but who holds it."""
+    raw = bench.raw(id_)
+    return int(raw.get("k", bool(raw.get("u"))))
+
+
 def test_a_job_is_counted_before_its_payload_is_touched(bench: Bench) -> None:
     """The payload may be what kills the worker."""
     bench.create("0001", private=b"\x00 this kills")
-    assert "k" not in bench.raw("0001")
+    assert times_taken(bench, "0001") == 0
     bench.hold("0001")
-    assert bench.raw("0001")["k"] == "1"
+    assert times_taken(bench, "0001") == 1
     assert bench.state("0001") == "queued", "being in a worker's hands is no state: nothing was sent"
 
 
@@ -269,7 +288,7 @@ def test_repeating_a_lost_call_is_no_second_taking(bench: Bench) -> None:
     call = bench.calls.take("token", ["0001"])
     for _ in range(5):
         assert len(bench.run(call).records) == 1
-    assert bench.raw("0001")["k"] == "1"
+    assert times_taken(bench, "0001") == 1
     bench.clock.advance(LEASE)
     assert bench.taken("0001", alone=True) == ["0001"], "the second taking is not taken for the third"
 
@@ -283,7 +302,7 @@ def test_who_was_held_when_its_worker_died_is_a_suspect(bench: Bench) -> None:
     taken = bench.take("0001", "0002", "0003")
     assert [one[0] for one in taken.records] == [b"0003"]
     assert (taken.suspects, taken.idle) == (["0001", "0002"], [])
-    assert bench.raw("0001")["k"] == "1", "it was not taken a second time"
+    assert times_taken(bench, "0001") == 1, "it was not taken a second time"
     assert bench.members("d:o:textgoto") == {"0001", "0002", "0003"}
     assert bench.taken("0001", alone=True) == ["0001"]
 
@@ -304,7 +323,7 @@ def test_a_suspect_that_proved_harmless_is_none_any_more(bench: Bench) -> None:
     bench.create("0002")
     token = bench.hold("0002")
     bench.run(bench.calls.absolve("another", ["0002", "gone"]))
-    assert bench.raw("0002")["k"] == "1", "only who took it can tell"
+    assert times_taken(bench, "0002") == 1, "only who took it can tell"
     bench.run(bench.calls.absolve(token, ["0002"]))
     bench.clock.advance(LEASE)
     assert bench.taken("0002") == ["0002"]
@@ -377,7 +396,8 @@ def test_a_claim_makes_the_intent_durable(bench: Bench) -> None:
     assert bench.state("0001") == "sending"
     assert bench.story("0001") == ["queued: created", "sending: attempt 1"]
     assert bench.raw("0001")["a"] == "1"
-    assert {"u", "k", "w"} & set(bench.raw("0001")) == set(), "it is not held and was not taken: it is claimed"
+    assert {"k", "w"} & set(bench.raw("0001")) == set()
+    assert not bench.raw("0001")["u"], "it is not held and was not taken: it is claimed"
     assert bench.redis.zscore("d:l", "0001") == bench.clock.ms + LEASE * 1000
     assert bench.counts("b") == {"sending": 1}
     for key in ("d:o:textgoto", "d:w:textgoto", "d:x", "d:i:textgoto:queued"):
@@ -393,7 +413,7 @@ def test_a_claim_whose_answer_was_lost_finds_its_own(bench: Bench) -> None:
     """Else the worker would leave to nobody what is in its hands."""
     bench.create("0001")
     token = bench.hold("0001")
-    call = bench.calls.claim(token, [("0001", "never", {})])
+    call = bench.calls.claim([Claim(token, "0001", "never")])
     assert bench.run(call) == [None]
     bench.clock.advance(1)
     assert bench.run(call) == [None]
@@ -448,8 +468,19 @@ def test_of_a_group_each_job_is_answered_for_itself(bench: Bench) -> None:
     bench.create("0004", valid_for=1)
     token = bench.hold("0001", "0003", "0004")
     bench.clock.advance(1)
-    asked: Any = [(id_, "never", {}) for id_ in ("0001", "0002", "0003", "0004", "0005")]
-    assert bench.run(bench.calls.claim(token, asked)) == [None, "sent", None, "expired", "gone"]
+    asked = [Claim(token, id_, "never") for id_ in ("0001", "0002", "0003", "0004", "0005")]
+    assert bench.run(bench.calls.claim(asked)) == [None, "sent", None, "expired", "gone"]
+
+
+def test_claims_of_several_messages_share_a_call_each_under_its_own_token(bench: Bench) -> None:
+    bench.create("0001", "0002", "0003")
+    one, other = bench.hold("0001", "0003"), bench.hold("0002")
+    asked = [Claim(one, "0001", "never"), Claim(other, "0002", "never"), Claim(other, "0003", "never")]
+    assert bench.run(bench.calls.claim(asked)) == [None, None, "queued"], "the third is in the first one's hands"
+    assert [bench.raw(id_).get("f") for id_ in ("0001", "0002", "0003")] == [one, other, None]
+    assert bench.run(bench.calls.claim(asked)) == [None, None, "queued"], "made again, each finds its own"
+    assert bench.advance("0002", one, "failed") == "", "a token fences its own jobs only"
+    assert bench.advance("0002", other, "sent") == "sent"
 
 
 @pytest.mark.parametrize(("late", "state"), [(-1, None), (0, "expired"), (1, "expired")])
@@ -514,6 +545,7 @@ NEWS = [
     pytest.param("unknown", "current", "failed", "failed", id="its own late refusal"),
     pytest.param("unknown", "current", "queued", "queued", id="its own late word that nothing was sent"),
     pytest.param("queued", "current", "sent", "sent", id="its own late answer while it waits to be tried again"),
+    pytest.param("queued", "current", "completed", "completed", id="its own late result while it waits again"),
     pytest.param("queued", "current", "failed", "", id="a late refusal while it waits to be tried again"),
     pytest.param("queued", "current", "unknown", "", id="late doubt while it waits to be tried again"),
     pytest.param("sent", "current", "sent", "sent", id="the answer again, because ours was lost"),
@@ -1104,6 +1136,18 @@ def test_before_its_code_is_sent_a_verification_is_pending_and_no_try_is_counted
     assert "vt" not in bench.raw("0001")
 
 
+def test_a_code_that_waits_to_be_tried_again_and_surely_was_not_sent_cannot_be_guessed(bench: Bench) -> None:
+    """It is made and hashed, but on no phone."""
+    code_sent(bench, "queued")
+    assert bench.check("0001", "wrong") == bench.check("0001", "right") == (0, "pending")
+    assert "vt" not in bench.raw("0001")
+
+
+def test_one_that_may_have_been_sent_can_be_right(bench: Bench) -> None:
+    code_sent(bench, "queued", i="1")
+    assert bench.check("0001", "right") == (1, "approved")
+
+
 @pytest.mark.parametrize("state", ["unknown", "sent", "delivered", "undelivered"])
 def test_a_code_whose_hash_we_hold_can_be_right_whatever_the_receipt_says(bench: Bench, state: str) -> None:
     code_sent(bench, state)
@@ -1139,37 +1183,102 @@ def test_what_is_no_verification_cannot_be_checked(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_", "told", "becomes", "changed"),
+    ("is_", "told", "becomes"),
     [
-        pytest.param("pending", "approved", "approved", 1, id="right"),
-        pytest.param("pending", "max_attempts_reached", "max_attempts_reached", 1, id="too often"),
-        pytest.param("pending", "pending", "pending", 0, id="wrong, try again"),
-        pytest.param("approved", "expired", "approved", 0, id="late news"),
-        pytest.param("max_attempts_reached", "approved", "max_attempts_reached", 0, id="we stopped it meanwhile"),
+        pytest.param("pending", "approved", "approved", id="right"),
+        pytest.param("pending", "max_attempts_reached", "max_attempts_reached", id="too often"),
+        pytest.param("pending", "pending", "pending", id="wrong, try again"),
+        pytest.param("approved", "expired", "approved", id="late news"),
+        pytest.param("max_attempts_reached", "approved", "max_attempts_reached", id="we stopped it meanwhile"),
     ],
 )
 def test_the_providers_word_counts_while_a_verification_is_pending(
-    bench: Bench, is_: str, told: str, becomes: str, changed: int
+    bench: Bench, is_: str, told: str, becomes: str
 ) -> None:
     token = bench.started("0001", code_ttl=300_000)
-    bench.advance("0001", token, "sent", fields={"vs": is_})
-    assert bench.run(bench.calls.judged("0001", told)) == changed
+    bench.advance("0001", token, "sent")
+    assert bench.check("0001", "typed") == (-2, "pending")
+    bench.redis.hset("d:j:0001", "vs", is_)
+    assert judged(bench, "typed", told) == (0, becomes), "the worker only writes it"
     assert bench.raw("0001")["vs"] == becomes
-    assert bench.events()[1:] == ([(f"verification.{becomes}", "0001")] if changed else [])
+    assert bench.events()[1:] == ([(f"verification.{becomes}", "0001")] if becomes != is_ else [])
+
+
+def judged(bench: Bench, code: str, told: str, *, valid: bool | None = None, asked: bool = False) -> tuple[int, str]:
+    """Let a provider have judged a code of 0001."""
+    right = told == "approved" if valid is None else valid
+    return bench.run(bench.calls.judged("0001", code, told, valid=right, tries=5, asked=asked))
+
+
+@pytest.fixture
+def judging(bench: Bench) -> Bench:
+    """A verification that its provider judges."""
+    bench.advance("0001", bench.started("0001", code_ttl=300_000), "sent")
+    return bench
+
+
+def test_a_yes_is_told_to_one_caller_though_it_is_written_before(judging: Bench) -> None:
+    judging.check("0001", "right")
+    judged(judging, "right", "approved")
+    assert judged(judging, "right", "approved", asked=True) == (1, "approved")
+    assert judged(judging, "right", "approved", asked=True) == (0, "approved"), "one code, one success"
+    assert judging.check("0001", "right") == (0, "approved")
+
+
+def test_a_yes_that_came_too_late_for_its_caller_is_for_who_asks_again(judging: Bench) -> None:
+    """The first had given up waiting; with another code nobody learns of it."""
+    judging.check("0001", "right")
+    judged(judging, "right", "approved")
+    assert judging.check("0001", "wrong") == (0, "approved")
+    assert judging.check("0001", "right") == (1, "approved")
+    assert judging.check("0001", "right") == (0, "approved")
+
+
+@pytest.mark.parametrize(
+    ("second", "verdict"),
+    [
+        pytest.param("right", (1, "approved"), id="the code whose yes was lost"),
+        pytest.param("wrong", (0, "pending"), id="another code"),
+    ],
+)
+def test_already_verified_is_the_success_of_a_check_whose_answer_never_came(
+    judging: Bench, second: str, verdict: tuple[int, str]
+) -> None:
+    """It tells that some code was right: of whom it cannot have been nobody learns anything."""
+    judging.check("0001", "right")
+    judging.check("0001", second)
+    assert judged(judging, second, "approved", valid=False, asked=True) == verdict
+    assert judging.check("0001", "right") == ((0, "approved") if verdict[0] else (-2, "pending"))
+
+
+def test_the_fifth_wrong_code_ends_it_whoever_judges(judging: Bench) -> None:
+    for _ in range(4):
+        judging.check("0001", "wrong")
+        assert judged(judging, "wrong", "pending", asked=True) == (0, "pending")
+    judging.check("0001", "wrong")
+    assert judged(judging, "wrong", "pending", asked=True) == (0, "max_attempts_reached")
+
+
+def test_of_five_on_their_way_the_last_may_be_right(judging: Bench) -> None:
+    for code in ("a", "b", "c", "d", "right"):
+        judging.check("0001", code)
+    for code in ("a", "b", "c", "d"):
+        judged(judging, code, "pending")
+    assert judged(judging, "right", "approved", asked=True) == (1, "approved")
 
 
 def test_judging_what_is_no_verification_changes_nothing(bench: Bench) -> None:
     bench.create("0001")
     before = bench.dump()
-    assert bench.run(bench.calls.judged("0001", "approved")) == 0
-    assert bench.run(bench.calls.judged("gone", "approved")) == 0
+    for id_ in ("0001", "gone"):
+        assert bench.run(bench.calls.judged(id_, "typed", "approved", valid=True, tries=5)) == (0, "")
     assert bench.dump() == before
 
 
 # -- retention ---------------------------------------------------------------------------------------------------------
 
 #: Indexes that have no lifetime: what is in them has, the sweep sees to it.
-INDEXES = ("d:mode", "d:hk", "d:p", "d:c", "d:e", "d:i:", "d:g:", "d:a", "d:f:")
+INDEXES = ("d:mode", "d:hk", "d:p", "d:c", "d:e", "d:i:", "d:g:", "d:a", "d:f:", "d:nd")
 
 
 def everything(bench: Bench) -> None:
@@ -1198,7 +1307,7 @@ def test_once_its_job_ended_nothing_stays_without_a_lifetime(bench: Bench) -> No
 
 def test_after_its_retention_nothing_is_left_of_a_job(bench: Bench) -> None:
     everything(bench)
-    bench.clock.advance(MONTH + 1000)
+    bench.clock.advance(MONTH + DAY + 1000)
     bench.sweep()
     constant = ("d:mode", "d:hk", "d:p", "d:c", "d:e", "d:g:", "d:u:")
     assert {key for key in bench.names() if not key.startswith(constant)} == set()

@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from dispatcher import ConfigurationError, InvalidRequest, Job, Message
-from dispatcher.jobs import Kind, Operation, Send, Terms, Work
+from dispatcher.jobs import Operation, Send, Terms
 from dispatcher.outcomes import Accepted, Found
 from dispatcher.records import encode_public
 from dispatcher.settings import load
 from dispatcher.states import State
-from dispatcher.store import Word
+from dispatcher.store import Claim, Word
 from dispatcher.usage import Usage
 from tests.unit import test_client
 from tests.unit.support import NUMBER, TEXT, Bench, Clock, leaks
@@ -125,11 +125,8 @@ def test_an_estimate_stands_apart_until_the_price_is_told(shop: Shop) -> None:
     road.bench = shop.bench
     id_ = send(shop, text=LONG).id
     token = shop.bench.hold(id_)
-    work = Work(
-        id=id_, provider="textgoto", kind=Kind.SEND, operation="send", request=Send(to=NUMBER, text=LONG), segments=2
-    )
-    spending = {id_: road.execution()._spending(work)}
-    shop.bench.run(shop.bench.calls.claim(token, [(id_, "never", {})], {}, spending))
+    spending = road.execution()._spending("textgoto", "", "GB", "transactional", 2)
+    shop.bench.run(shop.bench.calls.claim([Claim(token, id_, "never", text=spending)]))
     shop.bench.advance(id_, token, "sent")
     assert total(shop) == (1, 2, {}, {"USD": "0.02"})
     shop.bench.clock.advance(DAY)

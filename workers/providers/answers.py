@@ -14,17 +14,18 @@ from typing import Any, Final
 
 import msgspec
 
-from dispatcher import phone
+from dispatcher import lookups, phone
 from dispatcher.errors import InvalidRequest
+from dispatcher.lookups import Network
 from dispatcher.outcomes import Failure, FailureKind
 
-#: HTTP codes from here on are errors, and from there on the provider's own.
+#: HTTP codes from here on are errors.
 ERRORS: Final = HTTPStatus.BAD_REQUEST
-BROKEN: Final = HTTPStatus.INTERNAL_SERVER_ERROR
 
 #: Digits that amounts and counts have at most.
 _DIGITS: Final = 15
 _WHOLE: Final = re.compile(rf"-?[0-9]{{1,{_DIGITS}}}")
+_MCCMNC: Final = re.compile(r"[0-9]{5,6}")
 _TRUTH: Final = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -84,6 +85,42 @@ def number(value: Any, region: str = "") -> str:
     with suppress(InvalidRequest):
         return phone.parse(f"+{written}") if bare_digits else phone.parse(written) if written[:1] == "+" else ""
     return ""
+
+
+def known(value: Any) -> str:
+    """Return text, or "unknown" where there is none."""
+    return text(value) or lookups.UNKNOWN
+
+
+def known_truth(value: Any) -> lookups.Truth:
+    """Return true or false, or "unknown" for anything else."""
+    told = truth(value)
+    return lookups.UNKNOWN if told is None else told
+
+
+def network(name: Any, country: Any = "", calling_code: Any = "", mccmnc: Any = "") -> Network:
+    """Return a network by what a vendor says of it: a country by its English name, or else by its calling code.
+
+    Of the digits of `mccmnc` the first three are the country's (ITU-T E.212).
+    """
+    where = lookups.country_named(text(country))
+    if where == lookups.UNKNOWN:
+        where = lookups.country_called(text(calling_code))
+    digits = text(mccmnc) if _MCCMNC.fullmatch(text(mccmnc)) else ""
+    return Network(name=known(name), mcc=known(digits[:3]), mnc=known(digits[3:]), country=where)
+
+
+def is_absent(words: str) -> bool:
+    """Say whether a register says that a phone is out of reach: "Absent Subscriber", in 3GPP TS 29.002's words.
+
+    That is an answer, which may have been paid, and no error: who asks again pays again.
+    """
+    return "ABSENT" in words.upper()
+
+
+def reached(words: str, good: str) -> lookups.Truth:
+    """Say whether a phone was there: by a register's word for that, `good`, or by its word that it was not."""
+    return True if words == good else False if is_absent(words) else lookups.UNKNOWN
 
 
 def bare(number: str) -> str:

@@ -24,6 +24,7 @@ import msgspec
 from dispatcher import jobs
 from dispatcher.errors import ConfigurationError
 from dispatcher.limits import parse as parse_limits
+from dispatcher.lookups import Facts
 from dispatcher.outcomes import Failure, FailureKind, Outcome
 from dispatcher.states import State
 from workers.providers.answers import document
@@ -286,6 +287,9 @@ class Adapter(ABC):
     #: Requests that a worker process makes at once; None for as many as it has connections, or `LIMITS` allows.
     at_once: ClassVar[int | None] = None
     capabilities: ClassVar[Capabilities] = Capabilities()
+    #: Codes of refusals as `opted_out` that are nothing the person said to anybody, such as a register's: the account
+    #: blocks them, and they are not on the list.
+    not_their_word: ClassVar[frozenset[str]] = frozenset()
     #: By name: `send`, `verify`, `lookup` and what `dispatcher op` reaches.
     operations: ClassVar[Mapping[str, Operation]] = {}
     #: What its documents name and we do not do, with the reason.
@@ -327,6 +331,11 @@ class Adapter(ABC):
             reason = self.unsupported.get(name, f"{self.name} offers no {name}")
             return Failure(kind=FailureKind.UNSUPPORTED, code=name, message=reason)
         return refused_arguments(self.operations[name].arguments, given(job))
+
+    def number_facts(self, raw: Mapping[str, Any], number: str) -> Facts:
+        """Return what the result of a lookup, as `parse` made it, says of an E.164 number; unknown what it does not."""
+        del raw, number
+        return Facts()
 
     def repeat(self, job: Work) -> Repeat:
         """Say whether `job` may be done again when nobody knows if it was done."""
@@ -408,6 +417,14 @@ class Adapter(ABC):
         """Read what a provider tells us; empty where it is nothing that is understood. Never raises."""
         del callback
         return ()
+
+    def answers_from(self, told: Inbound) -> str:
+        """Return the sender of a text that answers `told`: where it was sent to, if that can be named; or "".
+
+        Then it is from the account's own.
+        """
+        del told
+        return ""
 
     def answer(self, callback: Callback) -> Answer:
         """Return what the provider needs to hear once its word is safe; an empty 200 unless it needs more."""
@@ -519,18 +536,17 @@ def costed(request: Request, jobs: tuple[Work, ...], name: str = "") -> Group:
 
 def grouped(jobs: Iterable[Work], key: Callable[[Work], object], size: int) -> Iterator[tuple[Work, ...]]:
     """Yield jobs with an equal `key`, at most `size` together and never two to one number, in order of arrival."""
-    open_groups: dict[object, list[list[Work]]] = {}
-    order: list[list[Work]] = []
+    open_groups: dict[object, list[dict[str, Work]]] = {}
+    order: list[dict[str, Work]] = []
     for job in jobs:
-        candidates = open_groups.setdefault(key(job), [])
-        for group in candidates:
-            if len(group) < size and all(other.to != job.to for other in group):
-                group.append(job)
-                break
-        else:
-            candidates.append([job])
-            order.append(candidates[-1])
-    yield from (tuple(group) for group in order)
+        candidates, number = open_groups.setdefault(key(job), []), job.to
+        group = next((one for one in candidates if len(one) < size and number not in one), None)
+        if group is None:
+            group = {}
+            candidates.append(group)
+            order.append(group)
+        group[number] = job
+    yield from (tuple(group.values()) for group in order)
 
 
 def _its_own(job: Work) -> str:

@@ -20,6 +20,7 @@ import msgspec
 
 from dispatcher import phone
 from dispatcher.jobs import CARD_FIELDS, Verify, Work
+from dispatcher.lookups import UNKNOWN, Facts, Network
 from dispatcher.outcomes import Accepted, Failure, FailureKind, Found, Outcome
 from dispatcher.states import State
 from workers.providers import arguments, xml
@@ -428,11 +429,22 @@ class ClubTexting(Adapter):
     def _login(self) -> dict[str, Any]:
         return {"User": self.settings["user"], "Password": self.settings["password"]}
 
+    def number_facts(self, raw: Mapping[str, Any], number: str) -> Facts:
+        """Carrier Lookup: a code for the carrier, such as ATTUS, and nothing else.
+
+        *Inferred* from the list in the vendor's client: it is the carrier of now, and the last two letters of its code
+        are its country.
+        """
+        del number
+        name = text(raw.get("carrier_name"))
+        country = next((one for one in ("US", "CA") if name.endswith(one)), UNKNOWN)
+        return Facts(current_network=Network(name=name or UNKNOWN, country=country))
+
     # -- answers ------------------------------------------------------------------------------------------------------
 
     def _result(self, response: Response, operation: str, job: Work) -> Found | Failure:
         """Read the answer to an operation that is no message, for `job`."""
-        told = _told(response, read=self.operations[operation].repeat != "never")
+        told = _told(response, read=self.operations[operation].repeat == "always")
         if isinstance(told, Failure):
             return told
         if told.good:

@@ -19,6 +19,7 @@ import msgspec
 
 from dispatcher.errors import ConfigurationError
 from dispatcher.jobs import CODE, Category, Lookup, Send, Verify, Work
+from dispatcher.lookups import Facts
 from dispatcher.outcomes import Accepted, Checked, Failure, FailureKind, Found, Outcome
 from dispatcher.states import State
 from workers.providers import answers, arguments
@@ -28,10 +29,14 @@ from workers.providers.answers import (
     decimal,
     document,
     invalid,
+    is_absent,
+    known_truth,
     listing,
     lost,
     mapping,
+    network,
     number,
+    reached,
     text,
     truth,
 )
@@ -60,6 +65,9 @@ from workers.providers.base import (
     same_secret,
     setting,
 )
+
+#: The status of a number that lookup/verify found.
+_REACHED: Final = "SUCCESS"
 
 #: Overview, "PRODUCTS/SERVICES": what of it is not for text messages. Which codes are is the account's and the host's
 #: matter (T, P, S and G here; MKT, A2P and others at eu.cpaas.bics.com), so any other word is taken.
@@ -200,6 +208,8 @@ class MobTexting(Adapter):
     #: The document's, of all its GETs; it names none for POST.
     limits = "get=1000/60s"
     optional = ("sender", "service", "webhook_secret", "balance_path")
+    #: "SMPP Gateway": a register of who wants no advertising, and a consent that was never given.
+    not_their_word = frozenset({"DNDNUMB", "NOT-OPTIN"})
     sandbox: ClassVar[Mapping[str, str]] = {
         "access_token": "sandbox", "sender": "SANDBX", "webhook_secret": "sandbox",
     }  # fmt: skip
@@ -327,11 +337,39 @@ class MobTexting(Adapter):
         """Read the answer as an outcome for each job."""
         job = group.jobs[0]
         plain = job.operation in {"verify", "verify.check"}
-        told = _answer(response, plain=plain, read=self.operations[job.operation].repeat != "never")
+        told = _answer(response, plain=plain, read=self.operations[job.operation].repeat == "always")
         if job.operation == "send" and not isinstance(told, Failure):
             return _sent(told, group.jobs)
         outcome = self._one(told, response, job)
         return {one.id: outcome for one in group.jobs}
+
+    def number_facts(self, raw: Mapping[str, Any], number: str) -> Facts:
+        """lookup/verify: `original_network`, and where it is ported `ported_network`, with their countries' names.
+
+        `mcc_mnc` are the first digits of `imsi`, which is the network's that serves the number now (ITU-T E.212).
+        *Inferred*: SUCCESS says that the phone is there, since an absent one is told; who is in a home location
+        register is a mobile subscriber (3GPP TS 23.002).
+        """
+        del number
+        ported, codes = known_truth(raw.get("ported")), raw.get("mcc_mnc")
+        first, after = mapping(raw.get("original_network")), mapping(raw.get("ported_network"))
+        words = (first.get("network_name"), first.get("country_name"), first.get("country_prefix"))
+        now = network(
+            after.get("ported_network_name"),
+            after.get("ported_country_name"),
+            after.get("ported_country_prefix"),
+            codes,
+        )
+        original = network(*words, codes if ported is False else "")
+        return Facts(
+            country=original.country,
+            line_type="mobile",
+            original_network=original,
+            current_network=original if ported is False else now,
+            ported=ported,
+            roaming=known_truth(raw.get("roaming")),
+            reachable=reached(text(raw.get("status")).upper(), _REACHED),
+        )
 
     def inquire(self, jobs: Sequence[Work]) -> tuple[Group, ...]:
         """Ask for messages by the provider's id, by our own where there is none; for verifications by id only."""
@@ -676,12 +714,13 @@ def _lookup(told: dict[str, Any], job: Work) -> Outcome:
     if row is None:
         return lost("word on this number")
     status = _status(row)
-    if status == "SUCCESS":
+    if status == _REACHED or is_absent(status):
         return Found(result=_clean(row))
     if not status:
         return lost("status")
-    # *Inferred*: other words are those of deliveries; what is not among them will not change by asking again.
-    kind = FailureKind.NOT_SENT if _STATUSES.get(status) == FailureKind.NOT_SENT else FailureKind.INVALID
+    # *Inferred*: other words are those of deliveries; what is not among them will not change by asking again. What may
+    # change may have been paid, and is asked about once more.
+    kind = FailureKind.AMBIGUOUS if _STATUSES.get(status) == FailureKind.NOT_SENT else FailureKind.INVALID
     return Failure(kind=kind, code=status, message=f"the register answered {status}")
 
 

@@ -9,9 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
+import msgspec
+
 from dispatcher.jobs import CODE, Lookup, Send, Verify, Work
+from dispatcher.lookups import UNKNOWN, Facts
 from dispatcher.outcomes import Accepted, Failure, FailureKind, Found, Outcome
-from workers.providers.answers import ERRORS, bare, decimal, document, invalid, lost, mapping, truth
+from workers.providers import answers
+from workers.providers.answers import (
+    ERRORS,
+    bare,
+    decimal,
+    document,
+    invalid,
+    is_absent,
+    known_truth,
+    lost,
+    mapping,
+    network,
+    reached,
+    truth,
+)
 from workers.providers.arguments import extra, matching, moment, needed, number, numbers, text
 from workers.providers.base import (
     Adapter,
@@ -25,6 +42,9 @@ from workers.providers.base import (
     given,
     posted_json,
 )
+
+#: The `error_code` of an HLR that found its phone.
+_REACHED: Final = "DELIVRD"
 
 #: STOP_MSISDNS: "There is a limit of 100 MSISDNs per API call".
 _STOP_LIMIT: Final = 100
@@ -49,6 +69,9 @@ _TOKENS: Final[Mapping[str, FailureKind]] = {
     # Not charged, if that rule holds; but nobody says so of an error that is not known.
     "UNKNOWN_ERROR": FailureKind.AMBIGUOUS,
 }
+
+#: *Inferred* from where it stands, in the row of one number: it is that number which could not be texted.
+_OF_THE_NUMBER: Final = frozenset({"SEND_FAILURE"})
 
 #: *Inferred* from its name: the login is right, and the account may not do this.
 _PERMISSION: Final = "NOT_PERMITTED"
@@ -128,13 +151,34 @@ class TextGoto(Adapter):
     def parse(self, response: Response, group: Group) -> dict[str, Outcome]:
         """Read `output`, whichever of its five shapes it has, as an outcome for each job."""
         operation = group.jobs[0].operation
-        output = _output(response, read=self.operations[operation].repeat != "never")
+        output = _output(response, read=self.operations[operation].repeat == "always")
         if isinstance(output, Failure):
             return {job.id: output for job in group.jobs}
         if operation in {"send", "verify"}:
             return _by_number(output, group.jobs)
         outcome = _RESULTS[operation](output)
         return {job.id: outcome for job in group.jobs}
+
+    def number_facts(self, raw: Mapping[str, Any], number: str) -> Facts:
+        """HLR: `country`, `orig_network` and `ported_network`, which is the same where it is not ported.
+
+        *Inferred*: "DELIVRD" is SMPP's word for what arrived, so that the phone is there; who is in a home location
+        register is a mobile subscriber (3GPP TS 23.002); the number's country is that of its networks, since numbers
+        are ported within one.
+        """
+        del number
+        ported = known_truth(raw.get("ported"))
+        original = network(raw.get("orig_network"), raw.get("country"))
+        now = network(raw.get("ported_network"), raw.get("country"))
+        return Facts(
+            country=original.country,
+            line_type="mobile",
+            original_network=original,
+            current_network=original if ported is False and now.name == UNKNOWN else now,
+            ported=ported,
+            roaming=known_truth(raw.get("roaming")),
+            reachable=reached(answers.text(raw.get("error_code")), _REACHED),
+        )
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
@@ -237,7 +281,7 @@ def _row(row: dict[str, Any] | None, job: Work) -> Outcome:
     if row is None or not isinstance(response, str):
         return lost("word on this number")
     if not _is_ok(row):
-        return _failure(response)
+        return msgspec.structs.replace(_failure(response), own=response.strip() in _OF_THE_NUMBER or None)
     if not isinstance(job.request, Verify):
         return Accepted()
     code = row.get("@code")
@@ -258,15 +302,20 @@ def _balance(output: Any) -> Outcome:
 
 
 def _lookup(output: Any) -> Outcome:
-    """HLR: every value is text, "false" too; `error_code` "DELIVRD" means that all is well."""
+    """HLR: every value is text, "false" too; `error_code` "DELIVRD" means that all is well.
+
+    An absent subscriber is found, and out of reach. No document names another error, nor says which are free of charge:
+    one that is not for good is in doubt, so that it is asked about once more and not again and again.
+    """
     hlr = _one(mapping(output).get("hlr"))
     if not isinstance(hlr, dict) or "error_code" not in hlr:
         return lost("hlr")
     code = str(hlr["error_code"])
-    if code == "DELIVRD":
-        return Found(result=hlr | {field: truth(hlr.get(field)) is True for field in ("ported", "roaming")})
     permanent = str(hlr.get("is_perm_err")) == "1"
-    kind = FailureKind.INVALID if permanent else FailureKind.NOT_SENT
+    if code == _REACHED or (is_absent(code) and not permanent):
+        flags = {field: truth(hlr[field]) for field in ("ported", "roaming") if field in hlr}
+        return Found(result=hlr | {field: one for field, one in flags.items() if one is not None})
+    kind = FailureKind.INVALID if permanent else FailureKind.AMBIGUOUS
     return Failure(kind=kind, code=code, message=f"the register answered {code}")
 
 

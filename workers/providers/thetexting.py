@@ -9,18 +9,35 @@ that they take a POST as well is *inferred*, since a GET carries the secret in i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+from dispatcher import phone
 from dispatcher.jobs import Lookup, Send, Verify, Work, moment
+from dispatcher.lookups import LINE_TYPES, UNKNOWN, Facts, Truth
 from dispatcher.outcomes import Accepted, Failure, FailureKind, Found, Outcome
 from dispatcher.states import State
 from dispatcher.text import segments
 from workers.providers import arguments, xml
-from workers.providers.answers import bare, decimal, document, invalid, lost, number, text, truth, whole
+from workers.providers.answers import (
+    bare,
+    decimal,
+    document,
+    invalid,
+    is_absent,
+    known_truth,
+    lost,
+    mapping,
+    network,
+    number,
+    text,
+    truth,
+    whole,
+)
 from workers.providers.arguments import extra, matching, needed
 from workers.providers.base import (
     Adapter,
@@ -47,8 +64,14 @@ from workers.providers.base import (
 if TYPE_CHECKING:
     from xml.etree import ElementTree as ET
 
+#: What `serving_msc` looks like: the number of an exchange, with its country's code.
+_EXCHANGE: Final = re.compile(r"\+?[1-9][0-9]{3,14}")
+
 #: SendMessage: "with a maximum length of 3200 characters".
 _LONGEST: Final = 3200
+
+#: A number that is rented here, as a text that came to it names it.
+_OWN: Final = re.compile(r"\+?[1-9][0-9]{6,14}")
 
 #: The "Respond Codes" of every page, with the kind that a call which changes something ends as.
 _OK: Final = 0
@@ -268,6 +291,10 @@ class TheTexting(Adapter):
         at = told.get("datetime", "").strip()
         return (Inbound(sender=_e164(sender), to=told.get("to", "").strip(), text=told["text"], at=at),)
 
+    def answers_from(self, told: Inbound) -> str:
+        """Return the number of ours that a text came to: SendSMS, `from` is "a number you own"."""
+        return told.to if _OWN.fullmatch(told.to) else ""
+
     # -- requests -----------------------------------------------------------------------------------------------------
 
     def _by_id(self, jobs: tuple[Work, ...]) -> Group:
@@ -309,13 +336,42 @@ class TheTexting(Adapter):
         credentials = {name: self.settings[name] for name in self.required}
         return posted_form(f"{self.origin}/rest/sms/{self._format}/{path}", {**credentials, **fields})
 
+    def number_facts(self, raw: Mapping[str, Any], number: str) -> Facts:
+        """NumberLookup: country, type ("fixed line", "mobile" or "voip"), `original_carrier`, `is_ported`, `mccmnc`.
+
+        Of the carrier after a port it has no name, and no `mccmnc` in the United States and Canada. *Inferred*:
+        `mccmnc` are the first digits of `imsi`, which is the network's that serves the number now (ITU-T E.212);
+        `serving_msc`, an exchange's number, abroad is roaming; that there was no error does not say that the phone is
+        there, and "Absent Subscriber" that it is not.
+        """
+        country, ported = text(raw.get("phone_number_iso2_code")).upper(), known_truth(raw.get("is_ported"))
+        kind = text(raw.get("phone_number_type")).lower().replace(" ", "_")
+        carrier, codes = mapping(raw.get("original_carrier")), raw.get("mccmnc")
+        words = (
+            carrier.get("carrier_name"),
+            carrier.get("carrier_country_name"),
+            carrier.get("carrier_country_prefix"),
+        )
+        original = network(*words, codes if ported is False else "")
+        return Facts(
+            country=country if phone.is_country(country) else UNKNOWN,
+            line_type=kind if kind in LINE_TYPES else UNKNOWN,
+            original_network=original,
+            current_network=original if ported is False else network("", mccmnc=codes),
+            ported=ported,
+            roaming=_is_abroad(text(raw.get("serving_msc")), number),
+            reachable=False if is_absent(text(raw.get("lookup_status"))) else UNKNOWN,
+        )
+
     # -- answers ------------------------------------------------------------------------------------------------------
 
     def _told(self, response: Response, operation: str) -> _Told | Failure:
         """Return the envelope of a good answer, or what went wrong."""
-        read = self.operations[operation].repeat != "never"
+        repeat = self.operations[operation].repeat
+        # A lookup that "has failed" may have been paid: it is no read that may be made again and again.
+        read = repeat == "always"
         told = _envelope(response.body)
-        if told is None and read and response.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        if told is None and repeat != "never" and response.status == HTTPStatus.METHOD_NOT_ALLOWED:
             return self._other_method()
         if told is None:
             return by_status(response, read=read)
@@ -424,7 +480,7 @@ def _lookup(told: _Told, _job: Work) -> Outcome:
     status = text(content.get("lookup_status"))
     if not status:
         return lost("lookup_status")
-    if status.lower() != "no error":
+    if status.lower() != "no error" and not is_absent(status):
         # It may have been charged, and the words that may come are nowhere listed: it is not asked again by itself.
         message = f"the lookup ended with: {status}"
         return Failure(kind=FailureKind.INVALID, code="lookup_status", message=message)
@@ -432,6 +488,14 @@ def _lookup(told: _Told, _job: Work) -> Outcome:
     found |= {name: _flat(_fields(one)) for name, one in content.items() if isinstance(one, dict)}
     number = found.get("international_format_number")
     return Found(result=found | ({"international_format_number": _e164(number)} if number else {}))
+
+
+def _is_abroad(exchange: str, number: str) -> Truth:
+    """Say whether an exchange, by its number, is in another country than a phone; unknown without one."""
+    if not _EXCHANGE.fullmatch(exchange):
+        return UNKNOWN
+    there, home = phone.country(f"+{exchange.lstrip('+')}"), phone.country(number)
+    return UNKNOWN if phone.UNKNOWN in {there, home} else there != home
 
 
 def _flat(content: Mapping[str, Any]) -> dict[str, str | bool | None]:
