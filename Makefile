@@ -30,10 +30,14 @@ demo: install ## see it work against the sandbox, with nothing else to install
 up: install ## run everything: Redis, a worker for each account, Flower; with DISPATCHER_SANDBOX=1 the sandbox
 	$(BIN)/dispatcher up
 
-# Tests that start processes of their own wait more than they work, so that there may be more of them than cores.
+# Where tests start processes of their own, a machine that does something else may hold one up for longer than a test
+# waits: such a test runs once more, and is told of in the end, with why. What is wrong fails twice, or in many tests.
+ONCE_MORE := --reruns 1 --max-suite-reruns 3 --rerun-show-tracebacks
+
+# These wait more than they work, so that there may be more of them than cores.
 test: install ## run the tests
 	$(BIN)/pytest --numprocesses auto tests/unit tests/providers
-	$(BIN)/pytest --numprocesses 3 --dist loadscope tests/integration tests/acceptance
+	$(BIN)/pytest --numprocesses 3 --dist loadscope $(ONCE_MORE) tests/integration tests/acceptance
 	$(BIN)/pytest examples
 
 test-system: install ## run the tests that need Debian's Chromium or RabbitMQ, which this installs
@@ -43,7 +47,7 @@ test-system: install ## run the tests that need Debian's Chromium or RabbitMQ, w
 		if test "$$(id -u)" = 0; then as_root=; else as_root=sudo; fi; set -x; \
 		$$as_root apt-get update -q && \
 		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; fi
-	$(BIN)/pytest --numprocesses 2 --dist loadfile tests/system
+	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ONCE_MORE) tests/system
 
 chaos: install ## break everything for half an hour, and judge what came of it; ONLY=worker-kill for one scenario
 	$(BIN)/python -m tests.chaos $(addprefix --only ,$(ONLY)) $(CHAOS)
