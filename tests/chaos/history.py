@@ -74,7 +74,8 @@ def tail_cut(lab: Lab, cuts: int) -> None:
     short={"seconds": 2.0},
 )
 def backup(lab: Lab, seconds: float) -> None:
-    lab.sandbox.fault("latency", seconds=0.25)
+    # Slower than what comes in, so that some of what is in the backup is sent after it.
+    lab.sandbox.fault("latency", seconds=0.5)
     for one in [lab.start_worker(connections="8") for _ in range(2)]:
         one.ready()
     with lab.load(rate=80):

@@ -42,6 +42,9 @@ _MIX: Final = {"text": 88, "code": 4, "urgent": 4, "batch": 4}
 #: Texts in a portion of a batch.
 _PORTION: Final = 25
 
+#: Settings under which no breaker opens, for scenarios that ask what becomes of each text while all go wrong.
+NO_BREAKER: Final = {"breaker_sample": "1000"}
+
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a scenario showed."""

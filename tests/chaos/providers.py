@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final
 
 from dispatcher import Dispatcher, State
-from tests.chaos.lab import Lab, soon
+from tests.chaos.lab import NO_BREAKER, Lab, soon
 from tests.chaos.scenario import scenario
 from workers.sandbox.world import Row
 
@@ -43,7 +43,7 @@ def _client(lab: Lab, accounts: Sequence[str]) -> Dispatcher:
     short={"accounts": ("textgoto",), "texts": 3},
 )
 def silent(lab: Lab, accounts: Sequence[str], texts: int) -> None:
-    lab.worker("--concurrency", "16", queues=",".join(accounts))
+    lab.worker("--concurrency", "16", queues=",".join(accounts), **NO_BREAKER)
     d = _client(lab, accounts)
     faults = list(_NOBODY_KNOWS)
     lab.random.shuffle(faults)
@@ -76,7 +76,7 @@ def silent(lab: Lab, accounts: Sequence[str], texts: int) -> None:
     short={"texts": 3},
 )
 def resend(lab: Lab, texts: int) -> None:
-    lab.worker()
+    lab.worker(**NO_BREAKER)
     for fault, times in (("drop-after", 1), ("drop-after", 2)):
         for _ in range(texts):
             lab.sandbox.fault(fault, times=times)

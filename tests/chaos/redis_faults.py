@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -32,6 +33,11 @@ _PATIENCE: Final = 15.0
 #: Seconds that a server which takes its time reads its file for, and microseconds that the shortest sleep costs.
 _LOADING: Final = 3.0
 _SLEEPS: Final = 60
+
+#: What kombu logs where Redis forgot the script with which it renews its queues' bindings.
+_KOMBU_REFRESHES: Final = re.compile(
+    r"maybe_refresh_binding_expiry: Redis error, will retry.*?NoScriptError: [^\n]*", re.DOTALL
+)
 
 #: How an append-only file writes that a command begins.
 _COMMAND: Final = b"\r\n*"
@@ -184,7 +190,9 @@ def scripts_flushed(lab: Lab, seconds: float) -> None:
             lab.pause(0, 0.02)
     lab.settle()
     logs = "".join(one.read_text(errors="replace") for one in lab.folder.rglob("*.log"))
-    lab.demand("no call fails for it", holds=not lab.maybe and "NOSCRIPT" not in logs and "NoScript" not in logs)
+    # Kombu's own scripts are not ours to mend: it says so, and tries again.
+    ours = _KOMBU_REFRESHES.sub("", logs)
+    lab.demand("no call fails for it", holds=not lab.maybe and "NOSCRIPT" not in ours and "NoScript" not in ours)
 
 
 @scenario(

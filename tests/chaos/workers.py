@@ -10,7 +10,7 @@ from functools import partial
 
 from dispatcher import Message, State
 from tests.chaos import poison
-from tests.chaos.lab import Lab, soon
+from tests.chaos.lab import NO_BREAKER, Lab, soon
 from tests.chaos.scenario import scenario
 from tests.support import Worker, accepted
 
@@ -162,7 +162,7 @@ def _stop(lab: Lab, worker: Worker) -> None:
 )
 def term_while_it_hangs(lab: Lab, rounds: int, texts: int) -> None:
     for _ in range(rounds):
-        worker = lab.worker(**_WIRE)
+        worker = lab.worker(**_WIRE, **NO_BREAKER)
         wanted = len(accepted(lab.sandbox.ledger())) + texts
         lab.sandbox.fault("hang-after")
         ids = [lab.send().id for _ in range(texts)]
@@ -173,7 +173,7 @@ def term_while_it_hangs(lab: Lab, rounds: int, texts: int) -> None:
         lab.heal()
         states = {str(state) for state in lab.d.states(ids)}
         lab.demand(f"they are {states}", holds=states == {State.UNKNOWN})
-    lab.worker(**_WIRE)
+    lab.worker(**_WIRE, **NO_BREAKER)
     lab.send()
     lab.settle()
 
