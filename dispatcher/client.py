@@ -384,8 +384,8 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
         keys = verifications.guard_keys(guard_keys)
         old = verifications.read_newest(self._store, checks.text("id_", id_), self._sealer)
         route = None if provider is None else self._route(provider, "verify", old.request, old.public.terms)
-        record, terms = self._drafts.resent(old.id, old.provider, old.public, old.request, route, callback=old.callback)
-        return self._verify(record, old.request, terms, keys, old.id)
+        record = self._drafts.resent(old.id, old.provider, old.public, old.request, route, callback=old.callback)
+        return self._verify(record, old.request, old.public.terms, keys, old.id)
 
     def _verify(
         self, record: records.Record, request: Verify, terms: Terms, keys: Mapping[str, str], resends: str = ""

@@ -443,11 +443,7 @@ class Drafts:
         if isinstance(request, Verify):
             self._settings.require_secrets("a verification")
         origin = {"redrive_of": id_, "possible_duplicate": doubtful}
-        # As long as it may have been then.
-        # The whole way once more.
-        route = Route(old.route or (ended.provider,), "", frozenset(old.route))
-        draft = self.check(request, old.operation, old.terms, route, None, most=_MOST_SEGMENTS, callback=callback)
-        (made,) = self.encode([draft], **origin)
+        made = self._asked_again(old, request, _whole_way(old, ended.provider), callback, origin)
         return msgspec.structs.replace(made, redrives=id_, redrives_state=ended.state)
 
     def resent(
@@ -459,16 +455,21 @@ class Drafts:
         route: Route | None,
         *,
         callback: str = "",
-    ) -> tuple[records.Record, Terms]:
-        """Return the record of another code for the verification `id_`, asked for as it was, and its terms.
+    ) -> records.Record:
+        """Return the record of another code for the verification `id_`, asked for as it was.
 
         It goes the whole way of the old one once more, unless there is another `route`. Raises `InvalidRequest`.
         """
-        route = route or Route(old.route or (account,), "", frozenset(old.route))
-        terms = old.terms
-        draft = self.check(request, old.operation, terms, route, None, most=_MOST_SEGMENTS, callback=callback)
-        (made,) = self.encode([draft], resend_of=id_)
-        return made, terms
+        return self._asked_again(old, request, route or _whole_way(old, account), callback, {"resend_of": id_})
+
+    def _asked_again(
+        self, old: records.Public, request: Request, route: Route, callback: str, origin: dict[str, Any]
+    ) -> records.Record:
+        """Return the record of what was asked for before; `origin` are the fields of `records.Public` that say so."""
+        # As long as it may have been then.
+        draft = self.check(request, old.operation, old.terms, route, None, most=_MOST_SEGMENTS, callback=callback)
+        (made,) = self.encode([draft], **origin)
+        return made
 
     def number(self, request: Request) -> str:
         """Return what the number it concerns is found by; empty where it concerns none, or nobody has a hash key."""
@@ -514,6 +515,11 @@ class Drafts:
             raise InvalidRequest("idempotency_key", "must be text that is not empty; leave it out for none")
         checks.utf8("idempotency_key", key)
         return self._settings.keyed("idempotency", tenant, key)
+
+
+def _whole_way(old: records.Public, account: str) -> Route:
+    """Return the route of what is asked for once more, from its first account on; `account` is where it was last."""
+    return Route(old.route or (account,), "", frozenset(old.route))
 
 
 def _routed(request: Request, route: Route) -> Request:
