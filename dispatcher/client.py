@@ -392,19 +392,11 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
     ) -> Job:
         """Write a verification that passes its guards, and publish it."""
         record = msgspec.structs.replace(record, more=record.more | self._guarding.watched(request.to))
-        made = self._write(
-            record.provider,
-            terms.lane,
-            "",
-            [record],
-            more=False,
-            held=lambda call: self._guarding.hold(
-                call, record, request, tenant=terms.tenant, keys=keys, resends=resends
-            ),
-        )
-        if made.ids != [record.id] or made.refused:
-            return self.get(made.ids[0])
-        return self._drafts.job(record, made.at, terms)
+
+        def hold(call: Call[Created]) -> Call[Created]:
+            return self._guarding.hold(call, record, request, tenant=terms.tenant, keys=keys, resends=resends)
+
+        return self._write_one(record, terms, hold)
 
     def check(self, id_: str, code: str, *, timeout: float = 5) -> Check:
         """Judge the code a person typed for the verification `id_`, or for the last that it was resent as.
@@ -745,10 +737,7 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
         if of:
             # What says nothing of the number itself is found by it all the same, to be forgotten with it.
             record = msgspec.structs.replace(record, number=self.settings.hashed("number", of))
-        made = self._write(record.provider, terms.lane, "", [record], more=False)
-        if made.ids != [record.id] or made.refused:
-            return self.get(made.ids[0])
-        return self._drafts.job(record, made.at, terms)
+        return self._write_one(record, terms)
 
     def _route(
         self,
@@ -780,6 +769,18 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
 
         return once
 
+    def _write_one(
+        self, record: records.Record, terms: Terms, hold: Callable[[Call[Created]], Call[Created]] | None = None
+    ) -> Job:
+        """Write a record of its own and publish it; return its job, or the one that its idempotency key had made.
+
+        `hold` returns the call that a guard may refuse.
+        """
+        made = self._write(record.provider, terms.lane, "", [record], more=False, hold=hold)
+        if made.ids != [record.id] or made.refused:
+            return self.get(made.ids[0])
+        return self._drafts.job(record, made.at, terms)
+
     def _write(
         self,
         provider: str,
@@ -788,15 +789,12 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
         fresh: list[records.Record],
         *,
         more: bool,
-        held: Callable[[Call[Created]], Call[Created]] = lambda call: call,
+        hold: Callable[[Call[Created]], Call[Created]] | None = None,
     ) -> Created:
-        """Write records and publish those that are new; answer the ids they have, and when.
-
-        `held` returns the call that a guard may refuse.
-        """
-        call = held(self._calls.create(provider, high=lane == Lane.HIGH, batch=batch, records=fresh, more=more))
+        """Write records and publish those that are new; answer the ids they have, and when. `hold` as above."""
+        call = self._calls.create(provider, high=lane == Lane.HIGH, batch=batch, records=fresh, more=more)
         try:
-            created = self._store.run(call)
+            created = self._store.run(call if hold is None else hold(call))
         except StoreUnavailable as error:
             error.job_ids = [record.id for record in fresh]
             raise
