@@ -16,16 +16,16 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain, islice
 from typing import Final, Protocol, Self, TypeVar
 
 import msgspec
 
-from dispatcher import budgets, phone, records, verifications
+from dispatcher import budgets, records, verifications
 from dispatcher.budgets import NO_TEXT, Spending
 from dispatcher.errors import ConfigurationError, InvalidRequest, StoreUnavailable
-from dispatcher.jobs import Category, Lane, Work
+from dispatcher.jobs import Lane, Work
 from dispatcher.memory import from_memory
 from dispatcher.optouts import OptOuts
 from dispatcher.outcomes import Accepted, Checked, Failure, FailureKind, Found, Outcome
@@ -42,6 +42,7 @@ from workers.lanes import Places, Turns
 from workers.limits import Later, Limiter, Permit
 from workers.memory import Memory
 from workers.providers.base import Adapter, Group, Plan, Request, Response
+from workers.spending import Spendings
 from workers.suspensions import Suspensions, spendable
 
 log = logging.getLogger("dispatcher.worker")
@@ -50,9 +51,6 @@ T = TypeVar("T")
 
 #: Seconds until another worker may have what this one cannot read or does not serve.
 _ELSEWHERE: Final = 60.0
-
-#: Seconds that it is remembered what had no room, and that it is asked for before a permit is.
-_FULL_FOR: Final = 60.0
 
 #: Jobs that one call is about at most, where those of several messages or requests travel together: Redis does nothing
 #: else for the few milliseconds that it takes.
@@ -160,13 +158,8 @@ class Execution:
         self._stopping = False
         #: Milliseconds that our clock is behind Redis'.
         self._behind = 0.0
-        self._rules = settings.rules
         self._quiet = settings.quiet
-        #: What a segment costs, by account, as a claim has it.
-        self._prices = {name: f"{told[0]} {told[1]}" for name in adapters if (told := _price(settings, name))}
-        self._spending = lru_cache(maxsize=1024)(self._spends)
-        #: Counters and countries that lately had no room, and until when that is remembered.
-        self._full: dict[str, float] = {}
+        self._spendings = Spendings(settings, adapters, clock)
 
     def stop(self) -> None:
         """Claim nothing any more: what is on the wire is brought to its end, the rest goes back to its queue."""
@@ -256,12 +249,9 @@ class Execution:
 
     async def _road(self, hand: Hand, group: Group) -> list[str]:
         """End what no budget or country has room for, before it takes a permit from others; make the request."""
-        if not self._full:
+        if not self._spendings.may_lack_room(group):
             return await self._request(hand, group)
-        texts = self._texts(group)
-        now = self._clock()
-        if not any(self._full.get(name, now) > now for one in texts.values() for name in (one.country, *one.counters)):
-            return await self._request(hand, group)
+        texts = self._spendings.of(group)
         asked = [Claim(hand.token, job.id, "never", text=texts.get(job.id, NO_TEXT)) for job in group.jobs]
         states = await self._store.run(self._calls.claim(asked, ends_only=True))
         left = [job for job, state in zip(group.jobs, states, strict=True) if state == State.QUEUED]
@@ -456,7 +446,7 @@ class Execution:
     async def _claim(self, token: str, group: Group, baseline: str, *, high: bool) -> tuple[Group | None, list[str]]:
         """Make the intent durable; answer the request for what is ours, and the states of what is not any more."""
         adapter = self._adapters[group.jobs[0].provider]
-        texts = self._texts(group)
+        texts = self._spendings.of(group)
         wanted = [
             Claim(
                 token=token,
@@ -494,32 +484,9 @@ class Execution:
             return ""
         return self._optouts.scopes(job.tenant, getattr(job.request, "sender", "") or self._senders[job.provider])
 
-    def _texts(self, group: Group) -> dict[str, Spending]:
-        """Return what the texts of a request use up, by job."""
-        return {
-            job.id: self._spending(
-                job.provider, job.tenant, job.country or phone.country(job.to), job.category, job.segments or 1
-            )
-            for job in group.jobs
-            if job.text
-        }
-
-    def _spends(self, provider: str, tenant: str, country: str, category: Category, segments: int) -> Spending:
-        facts = budgets.Facts(tenant=tenant, country=country, category=category, provider=provider)
-        return Spending(
-            country=country,
-            segments=segments,
-            each=self._prices.get(provider, ""),
-            counters=budgets.applying(self._rules, facts),
-        )
-
     def _remember(self, texts: Mapping[str, Spending], jobs: Sequence[Work], states: Sequence[str | None]) -> None:
-        """Remember for a while what a claim had no room for."""
-        refused = [texts[job.id] for job, state in zip(jobs, states, strict=True) if state == _REFUSED]
-        if refused:
-            now = self._clock()
-            self._full = {name: until for name, until in self._full.items() if until > now}
-            self._full |= {name: now + _FULL_FOR for one in refused for name in (one.country, *one.counters)}
+        """Remember what a claim had no room for."""
+        self._spendings.refused(texts[job.id] for job, state in zip(jobs, states, strict=True) if state == _REFUSED)
 
     def _intent(self, job: Work, baseline: str) -> dict[str, bytes | str]:
         """Return what is written with the claim: the code that is about to be sent, and what was read before."""
@@ -792,11 +759,6 @@ class Execution:
             tried=f"{failure.kind} ",
             fields=fields,
         )
-
-
-def _price(settings: Settings, account: str) -> budgets.Money | None:
-    told = settings.account(account).get("price")
-    return budgets.money(told) if told else None
 
 
 def parted(taken: Taken, messages: Sequence[Sequence[str]]) -> list[Taken]:

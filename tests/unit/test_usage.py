@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from dispatcher import ConfigurationError, InvalidRequest, Job, Message
+from dispatcher.budgets import Spending
 from dispatcher.jobs import Operation, Send, Terms
 from dispatcher.outcomes import Accepted, Found
 from dispatcher.records import encode_public
@@ -121,11 +122,9 @@ def test_lookups_are_no_messages_but_may_have_a_price(shop: Shop) -> None:
 def test_an_estimate_stands_apart_until_the_price_is_told(shop: Shop) -> None:
     """Also where that comes on another day: it counts on the day when the text was taken."""
     shop.bench.redis.hset("d:pr", "textgoto GB", "10000 USD")
-    road = Road(shop.clock)
-    road.bench = shop.bench
     id_ = send(shop, text=LONG).id
     token = shop.bench.hold(id_)
-    spending = road.execution()._spending("textgoto", "", "GB", "transactional", 2)
+    spending = Spending(country="GB", segments=2)
     shop.bench.run(shop.bench.calls.claim([Claim(token, id_, "never", text=spending)]))
     shop.bench.advance(id_, token, "sent")
     assert total(shop) == (1, 2, {}, {"USD": "0.02"})
