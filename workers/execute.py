@@ -1,8 +1,8 @@
 """The way of a job: jobs -> requests -> permits -> claim -> send -> outcomes. Read this page first.
 
 It knows neither Celery nor Redis nor HTTP: it is handed a store, a limiter, a transport and the accounts' adapters.
-Everything that decides is pure and elsewhere: adapters build and parse, `policy` decides about failures, the state
-table in the store's scripts allows or refuses each move.
+Everything that decides is pure and elsewhere: adapters build and parse, `policy` decides about failures, `moves` says
+what is written of that, and the state table in the store's scripts allows or refuses each move.
 """
 
 from __future__ import annotations
@@ -28,19 +28,18 @@ from dispatcher.errors import ConfigurationError, InvalidRequest, StoreUnavailab
 from dispatcher.jobs import Lane, Work
 from dispatcher.memory import from_memory
 from dispatcher.optouts import OptOuts
-from dispatcher.outcomes import Accepted, Checked, Failure, FailureKind, Found, Outcome
-from dispatcher.privacy import one_line
+from dispatcher.outcomes import Checked, Failure, FailureKind, Found, Outcome
 from dispatcher.queues import is_high, provider_of, queue_name
 from dispatcher.settings import Settings
 from dispatcher.states import State
 from dispatcher.store import Advance, Call, Caller, Calls, Claim, Taken, call_name
 from workers import consent, loops, policy
-from workers.adapters import receipt_key
 from workers.gathered import Gathered
 from workers.insist import insist
 from workers.lanes import Places, Turns
 from workers.limits import Later, Limiter, Permit
 from workers.memory import Memory
+from workers.moves import Moves, in_words, moved_on, parked, recalled, refused, unclaimed, word_of
 from workers.providers.base import Adapter, Group, Plan, Request, Response
 from workers.spending import Spendings
 from workers.suspensions import Suspensions, spendable
@@ -64,12 +63,6 @@ _LATE: Final = 2.0
 
 #: Digits of a one-time code that we make.
 _CODE_DIGITS: Final = 6
-
-#: Seconds until a receipt is asked for, by how the provider tells: one that pushes them is given time to.
-_FIRST_LOOK: Final = {"poll": 30.0, "push and poll": 300.0}
-
-#: Why what may have been taken is tried again, where its adapter does not declare that harmless.
-_RESENT: Final = "; it may have been taken, and is sent again as the caller asked"
 
 _UNREAD: Final = Failure(kind=FailureKind.AMBIGUOUS, code="unread", message="the answer could not be read")
 
@@ -136,7 +129,6 @@ class Execution:
         self._limiter = limiter
         self._transport = transport
         self._publish = publish
-        self._chance = chance
         self._make_code = make_code
         self._sleep = sleep
         self._clock = clock
@@ -160,6 +152,7 @@ class Execution:
         self._behind = 0.0
         self._quiet = settings.quiet
         self._spendings = Spendings(settings, adapters, clock)
+        self._moves = Moves(settings, adapters, self._now, chance)
 
     def stop(self) -> None:
         """Claim nothing any more: what is on the wire is brought to its end, the rest goes back to its queue."""
@@ -372,15 +365,14 @@ class Execution:
     async def _recall(self, token: str, group: Group) -> tuple[Group, list[str]]:
         """Answer a lookup from memory, or let it wait for one that asks; without a word for it, it asks itself."""
         (job,) = group.jobs
-        recalled = await self._memory.recall(token, job)
-        if recalled.remembered is None:
-            asking = msgspec.structs.replace(job, asked_at=recalled.asked_at)
-            word = "queued:lookup" if recalled.state == State.QUEUED else recalled.state
+        known = await self._memory.recall(token, job)
+        if known.remembered is None:
+            asking = msgspec.structs.replace(job, asked_at=known.asked_at)
+            word = "queued:lookup" if known.state == State.QUEUED else known.state
             return msgspec.structs.replace(group, jobs=(asking,)), [word] if word else []
-        result, detail = from_memory(recalled.remembered)
-        fields = {"r": self._sealer.seal(msgspec.json.encode(result), job.id)}
-        answered = Advance(id=job.id, guard="=queued", state=State.COMPLETED, detail=detail, fields=fields)
-        return group, [_word(answered, state) for state in await self._ends[job.lane == Lane.HIGH].ask([answered])]
+        result, detail = from_memory(known.remembered)
+        moves = [recalled(job.id, self._sealer.seal(msgspec.json.encode(result), job.id), detail)]
+        return group, list(map(word_of, moves, await self._ends[job.lane == Lane.HIGH].ask(moves)))
 
     async def _permit(self, group: Group) -> Slot | Later:
         """Wait for a permit that is near; answer when to come back where it is not."""
@@ -415,7 +407,7 @@ class Execution:
         held = self.suspensions.held(group)
         if held is None:
             return ""
-        return f"{_told(Failure(kind=held.kind, code=held.code, message=held.message))}; waits until that is mended"
+        return f"{in_words(Failure(kind=held.kind, code=held.code, message=held.message))}; waits until that is mended"
 
     async def _baseline(self, group: Group) -> str:
         """Read what an operation is about to change, so that a lost answer can be judged by it; "" where nothing can.
@@ -518,7 +510,7 @@ class Execution:
     ) -> list[str]:
         """Write what became of them in one call, however long Redis takes to come back."""
         outcomes = await self._memory.found(jobs, outcomes, self._now)
-        moves = [self._move(job, token, outcomes[job.id]) for job in jobs]
+        moves = [self._moves.of(job, token, outcomes[job.id]) for job in jobs]
         # First what they wait for, so that they are let go with it.
         await self.suspensions.save()
         await self._leave_alone(jobs, outcomes)
@@ -529,7 +521,7 @@ class Execution:
                 await self._persist(verifications.verdict(self._settings, self._calls, job.request, outcome))
             if isinstance(outcome, Found):
                 await self._balance(job, outcome)
-        return list(map(_word, moves, states))
+        return list(map(word_of, moves, states))
 
     async def _leave_alone(self, jobs: Sequence[Work], outcomes: Mapping[str, Outcome]) -> None:
         """Put people on the opt-out list whose provider refused a text since they opted out there."""
@@ -568,17 +560,15 @@ class Execution:
 
     async def _refuse(self, id_: str, failure: Failure) -> str:
         """Fail a job that was never claimed."""
-        fields = {"e": records.encode_failure(failure)}
-        move = Advance(id=id_, guard="=queued", state=State.FAILED, detail=_told(failure), fields=fields)
-        (state,) = await self._store.run(self._calls.advance([move]))
-        return _word(move, state)
+        (word,) = await self._advance([refused(id_, failure)])
+        return word
 
     async def _turned_away(self, job: Work, failure: Failure) -> str:
         """Let another account have a job that its adapter refused, or fail it."""
         decision = policy.refused(job, failure)
         if isinstance(decision, policy.GiveUp):
             return await self._refuse(job.id, failure)
-        (word,) = await self._move_on([(job, decision.account)], _told(failure))
+        (word,) = await self._advance([moved_on(job, decision.account, in_words(failure))])
         return word
 
     async def _put_off(self, group: Group, later: Later, why: str) -> list[str]:
@@ -588,54 +578,27 @@ class Execution:
             del onward[group.jobs[0].id]
         stay = [job.id for job in group.jobs if job.id not in onward]
         lined = later.reason != "suspended" and not later.own
-        words = await self._park(stay, later.reason, later.delay, why, lined=lined) if stay else []
-        moving = [(job, onward[job.id]) for job in group.jobs if job.id in onward]
-        return words + await self._move_on(moving, why or f"{group.jobs[0].provider} is left alone for a while")
-
-    async def _move_on(self, jobs: Sequence[tuple[Work, str]], why: str) -> list[str]:
-        """Let jobs that were not claimed go on to other accounts; no attempt is spent."""
-        moves = [
-            Advance(
-                id=job.id,
-                guard="=queued",
-                state=State.QUEUED,
-                detail=f"moves to {account}: {why}",
-                wait="retry",
-                account=job.provider,
-                goal=account,
-            )
-            for job, account in jobs
-        ]
-        states = await self._store.run(self._calls.advance(moves)) if moves else []
-        return list(map(_word, moves, states))
+        words = await self._park(stay, later.reason, later.delay, why, lined=lined)
+        why = why or f"{group.jobs[0].provider} is left alone for a while"
+        moves = [moved_on(job, onward[job.id], why) for job in group.jobs if job.id in onward]
+        return words + await self._advance(moves)
 
     async def _park(
         self, ids: Iterable[str], reason: str, delay: float, detail: str = "", *, lined: bool = False
     ) -> list[str]:
         """Let jobs wait in Redis, not here, in their line or for a time; no attempt is spent."""
-        detail = detail or f"waits for {reason}"
-        moves = [
-            Advance(id=id_, guard="=queued", state=State.QUEUED, detail=detail, wait=reason, delay=delay, lined=lined)
-            for id_ in ids
-        ]
-        states = await self._store.run(self._calls.advance(moves))
-        return list(map(_word, moves, states))
+        return await self._advance([parked(id_, reason, delay, detail, lined=lined) for id_ in ids])
+
+    async def _advance(self, moves: Sequence[Advance]) -> list[str]:
+        """Write moves of jobs that were not claimed; answer a word for each."""
+        states = await self._store.run(self._calls.advance(moves)) if moves else []
+        return list(map(word_of, moves, states))
 
     async def _unclaim(self, token: str, jobs: Sequence[Work]) -> list[str]:
         """Put back what was claimed, or may have been, and surely not sent; no attempt is spent."""
-        moves = [
-            Advance(
-                id=job.id,
-                guard=token,
-                state=State.QUEUED,
-                detail="claimed, but not sent",
-                wait="retry",
-                fields={"a": job.attempts},
-            )
-            for job in jobs
-        ]
+        moves = [unclaimed(job, token) for job in jobs]
         states = await self._persist(self._calls.advance(moves))
-        return list(map(_word, moves, states))
+        return list(map(word_of, moves, states))
 
     async def _hand_back(self, hand: Hand) -> list[str]:
         """Give what was not sent to another worker, since this one stops."""
@@ -685,81 +648,6 @@ class Execution:
     async def _insist(self, work: Callable[[], Awaitable[T]]) -> T:
         return await insist(work, 10 * self._settings.lease, self._sleep)
 
-    # -- outcomes as moves -------------------------------------------------------------------------------------------
-
-    def _move(self, job: Work, token: str, outcome: Outcome) -> Advance:
-        if isinstance(outcome, Failure):
-            return self._failed(job, token, outcome)
-        if isinstance(outcome, Accepted):
-            return self._accepted(job, token, outcome)
-        if isinstance(outcome, Checked):
-            outcome = Found(result={"valid": outcome.valid, "status": outcome.status})
-        result = self._sealer.seal(msgspec.json.encode(outcome.result), job.id)
-        return Advance(
-            id=job.id,
-            guard=token,
-            state=State.COMPLETED,
-            detail="answered",
-            account=job.provider,
-            tried=f"found {one_line(outcome.ref)}",
-            fields=_known(r=result, m=outcome.ref, c=outcome.price),
-        )
-
-    def _accepted(self, job: Work, token: str, outcome: Accepted) -> Advance:
-        adapter = self._adapters[job.provider]
-        receipts = adapter.capabilities.receipts
-        code_hash = self._settings.hashed("code", job.id, outcome.code) if outcome.code else ""
-        receipt = "none" if receipts == "none" else "expected"
-        return Advance(
-            id=job.id,
-            guard=token,
-            state=State.SENT,
-            detail="accepted by the provider",
-            account=job.provider,
-            watched=job.failover_after or 0 if receipts != "none" and policy.following(job) else 0,
-            tried=f"accepted {one_line(outcome.ref)}",
-            code_ttl=job.code_ttl,
-            receipt="" if receipts == "none" else receipt_key(self._settings, adapter, outcome.ref, job.to),
-            look=_FIRST_LOOK.get(receipts, 0.0),
-            fields=_known(m=outcome.ref, c=outcome.price, y=receipt, vh=code_hash),
-        )
-
-    def _failed(self, job: Work, token: str, failure: Failure) -> Advance:
-        repeat = policy.again(job, self._adapters[job.provider].repeat(job))
-        most = policy.bounds(self._settings, job.category)
-        decision = policy.decide(job, failure, repeat, most, now=self._now(), chance=self._chance())
-        detail, goal = _told(failure), ""
-        fields: dict[str, bytes | str | int] = {"e": records.encode_failure(failure)}
-        resent = failure.kind == FailureKind.AMBIGUOUS and repeat == "resend"
-        if isinstance(decision, policy.Failover):
-            detail, goal = f"moves to {decision.account}: {detail}{_RESENT if resent else ''}", decision.account
-            if not decision.spent:
-                fields["a"] = job.attempts
-        elif isinstance(decision, policy.Retry):
-            detail += _RESENT if resent else f"; attempt {job.attempts + 2} in {decision.delay:.1f} s"
-        elif isinstance(decision, policy.Expire):
-            detail += f"; it could be tried again in {decision.delay:.1f} s"
-        elif isinstance(decision, policy.Wait):
-            waits = "until that is mended" if decision.reason == "suspended" else f"{decision.delay:.1f} s"
-            detail += f"; waits {waits}, no attempt spent"
-            fields["a"] = job.attempts
-        elif isinstance(decision, policy.GiveUp) and decision.why:
-            detail += f"; {decision.why}"
-        if failure.kind == FailureKind.AMBIGUOUS:
-            fields["i"] = 1
-        return Advance(
-            id=job.id,
-            guard=token,
-            state=decision.state,
-            detail=detail,
-            wait=decision.reason,
-            delay=decision.delay,
-            account=job.provider,
-            goal=goal,
-            tried=f"{failure.kind} ",
-            fields=fields,
-        )
-
 
 def parted(taken: Taken, messages: Sequence[Sequence[str]]) -> list[Taken]:
     """Return for each message what was taken of it; a job that two of them name is the first one's."""
@@ -794,21 +682,6 @@ def summary(words: Sequence[str]) -> str:
     if len(words) == 1:
         return words[0]
     return ", ".join(f"{count} {word}" for word, count in Counter(words).most_common())
-
-
-def _word(move: Advance, state: str) -> str:
-    """Return the state as it is told, with the kind of failure or what is waited for; "stale" for a refused move."""
-    if state == State.FAILED:
-        return f"failed:{move.detail.partition(' ')[0]}"
-    return f"queued:{move.goal or move.wait}" if state == State.QUEUED else state or "stale"
-
-
-def _known(**fields: bytes | str) -> dict[str, bytes | str | int]:
-    return {name: value for name, value in fields.items() if value}
-
-
-def _told(failure: Failure) -> str:
-    return records.line(failure.words)
 
 
 def _internal(message: str) -> Failure:
