@@ -21,10 +21,11 @@ from dispatcher.outcomes import Accepted, Checked, Failure, FailureKind, Found, 
 from dispatcher.privacy import Sealer
 from dispatcher.states import State
 from dispatcher.store import Advance, Call, script
+from tests.unit.memory_limiter import MemoryLimiter
 from tests.unit.support import NUMBER, OTHER, TEXT, AsyncOnSync, Bench, Clock, leaks
 from workers.adapters import described
 from workers.execute import Execution, summary
-from workers.limits import Grant, Later, MemoryLimiter, Permit, Reason
+from workers.limits import Grant, Later, Permit, Reason
 from workers.providers.base import (
     Adapter,
     Argument,

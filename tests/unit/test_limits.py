@@ -24,10 +24,11 @@ from dispatcher.outcomes import Accepted, Failure, FailureKind, Outcome
 from dispatcher.states import State
 from dispatcher.store import Call, script
 from tests.support import phones
+from tests.unit.memory_limiter import MemoryLimiter
 from tests.unit.support import NUMBER, OTHER, AsyncOnSync, Bench, Clock, running
 from tests.unit.test_execute import Plain
 from workers.adapters import available
-from workers.limits import Later, MemoryLimiter, Permit, RedisLimiter, draws, letter, penalty
+from workers.limits import Later, Permit, RedisLimiter, draws, letter, penalty
 from workers.providers.base import Adapter, Group, Request
 
 WHERE = "DISPATCHER_PROVIDERS__ACME__LIMITS"
