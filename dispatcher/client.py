@@ -696,15 +696,13 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
         self, state: Any, provider: Any, failure: Any, batch: Any, since: Any, *, resend: bool, made: str
     ) -> recovery.Wanted:
         """Read what many jobs are chosen by. Raises `InvalidRequest` naming the field."""
-        with self._store.errors():
-            seconds, micros = self._store.redis.time()
         return recovery.Wanted(
             states=recovery.states(state, resend=resend),
             provider=None if provider is None else checks.text("provider", provider),
             failure=None if failure is None else drafts.member("failure", FailureKind, failure),
             batch=None if batch is None else checks.text("batch", batch),
             since=milliseconds("since", since) or 0,
-            until=seconds * 1000 + micros // 1000,
+            until=self._store.now(),
             made=made,
         )
 

@@ -298,10 +298,8 @@ def _callbacks(settings: Settings) -> Iterator[Finding]:
     try:
         found = endpoints.read(store)
         with store.errors():
-            seconds, micros = store.redis.time()
             asked = bool(store.redis.exists(endpoints.MOVED))
-        now = int(seconds) * 1000 + int(micros) // 1000
-        served = bool(heartbeats.serving(heartbeats.read(store), NOTIFY, now))
+        served = bool(heartbeats.serving(heartbeats.read(store), NOTIFY, store.now()))
     except StoreUnavailable:
         return  # that it does not answer is said where it is looked at
     finally:
@@ -314,13 +312,12 @@ def _events(settings: Settings) -> Iterator[Finding]:
     store = JobStore(settings.redis, settings.redis_shown, timeout=_BROKER)
     try:
         found = groups.listed(store)
-        with store.errors():
-            seconds, _ = store.redis.time()
+        now = store.now() // 1000
     except StoreUnavailable:
         return  # that it does not answer is said where it is looked at
     finally:
         store.close()
-    yield from late_groups(found, int(seconds), settings.events_retention)
+    yield from late_groups(found, now, settings.events_retention)
 
 
 def late_groups(found: Sequence[EventGroup], now: float, kept: float) -> Iterator[Finding]:

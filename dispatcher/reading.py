@@ -17,7 +17,7 @@ from dispatcher.jobs import Job
 from dispatcher.privacy import Sealer, shown
 from dispatcher.settings import Settings
 from dispatcher.states import State
-from dispatcher.store import MOST, BatchState, JobStore, StoredIds, batch_state
+from dispatcher.store import MOST, BatchState, JobStore, StoredIds, batch_state, milliseconds_of
 
 #: Jobs to one number that are found by it: the last ones.
 _MOST_OF_NUMBER: Final = 1000
@@ -50,8 +50,8 @@ class ReadingVerbs:
             pipe.time()
             for one in ids:
                 pipe.hgetall(f"d:j:{one}")
-            (seconds, micros), *stored = pipe.execute()
-        now = seconds * 1000 + micros // 1000
+            told, *stored = pipe.execute()
+        now = milliseconds_of(told)
         return {
             one: records.job(one, fields, self._sealer, now, reveal=reveal)
             for one, fields in zip(ids, stored, strict=True)

@@ -186,7 +186,7 @@ def workers(settings: Settings) -> tuple[int, list[Worker]]:
     store = JobStore(settings.redis, settings.redis_shown, timeout=5)
     try:
         found = heartbeats.read(store)
-        return _now(store), found
+        return store.now(), found
     finally:
         store.close()
 
@@ -203,7 +203,7 @@ class _Look:
         address = self._settings.redis_shown
         try:
             redis = self._redis()
-            now = _now(self._store)
+            now = self._store.now()
             found = heartbeats.read(self._store)
             published = Accounts(self._store, self._settings).published()
             served = self._served()
@@ -308,9 +308,3 @@ class _Look:
 
 def _worker(one: Worker, now: int) -> WorkerStatus:
     return WorkerStatus(node=one.node, health=one.health(now), busy=one.busy, slots=one.slots, at=moment(one.at))
-
-
-def _now(store: JobStore) -> int:
-    with store.errors():
-        seconds, micros = store.redis.time()
-    return int(seconds) * 1000 + int(micros) // 1000

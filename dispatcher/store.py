@@ -772,6 +772,12 @@ class JobStore:
         """Turn Redis' errors into `StoreUnavailable`, for commands that are no script."""
         return unavailable(self._shown)
 
+    def now(self) -> int:
+        """Return the moment, in milliseconds since 1970 on Redis' clock. Raises `StoreUnavailable`."""
+        with self.errors():
+            told: Any = self.redis.time()
+        return milliseconds_of(told)
+
     def close(self) -> None:
         """Close the connections."""
         self.redis.close()
@@ -982,6 +988,12 @@ def unavailable(shown: str) -> Iterator[None]:
             f"Redis at {shown} did not answer ({error.__class__.__name__}); "
             "is it running, and is DISPATCHER_REDIS_URL right?"
         ) from None
+
+
+def milliseconds_of(told: tuple[int, int]) -> int:
+    """Return what `TIME` told, seconds and microseconds since 1970, in milliseconds."""
+    seconds, microseconds = told
+    return seconds * 1000 + microseconds // 1000
 
 
 def call_name() -> str:

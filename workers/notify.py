@@ -24,7 +24,7 @@ from dispatcher.endpoints import NoticeCalls, Told
 from dispatcher.errors import ConfigurationError, StoreUnavailable
 from dispatcher.events import STREAM, Event, EventStream
 from dispatcher.notices import Target
-from dispatcher.store import MOST, Call, call_name
+from dispatcher.store import MOST, Call, call_name, milliseconds_of
 from workers.consumer_task import ConsumerTasks
 from workers.insist import insist
 from workers.schedule import delay
@@ -312,8 +312,8 @@ class Notifier:
                     pipe.time()
                     for one in some:
                         pipe.hgetall(f"d:j:{one}")
-                    (seconds, micros), *found = await pipe.execute()
-            now = seconds * 1000 + micros // 1000
+                    told, *found = await pipe.execute()
+            now = milliseconds_of(told)
             stored |= {one: fields for one, fields in zip(some, found, strict=True) if fields}
 
         def jobs(wanted: list[str], reveal: bool) -> dict[str, Job]:  # noqa: FBT001 - as `EventStream` calls it
