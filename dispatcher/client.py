@@ -68,6 +68,7 @@ from dispatcher.store import (
     Advance,
     Call,
     Calls,
+    CodeVerdict,
     Created,
     JobStore,
     StoredIds,
@@ -78,6 +79,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 log = logging.getLogger("dispatcher")
+
+#: The operation that asks a provider to leave somebody alone.
+_OPT_OUT: Final = "optout.add"
+
+_CANCELLED: Final = Failure(kind=FailureKind.REFUSED, code="cancelled", message="cancelled by the caller")
+
+#: An account, and where in the list that was given the messages stand that are written together for it.
+_Portion: TypeAlias = tuple[str, Sequence[int]]
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -415,16 +424,16 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
         self.settings.require_secrets("a check")
         code = code.strip()
         checks.utf8("code", code)
-        verdict, status = _RESENT, id_
-        while verdict == _RESENT:
+        verdict, status = CodeVerdict.RESENT, id_
+        while verdict == CodeVerdict.RESENT:
             id_ = status
             hashed = self.settings.hashed("code", id_, code)
             verdict, status = self._store.run(self._calls.check(id_, hashed, verifications.CHECKS))
-        if verdict == _NO_VERIFICATION:
+        if verdict == CodeVerdict.NO_VERIFICATION:
             raise NotFound("verification", shown(id_))
-        if verdict == _PROVIDER_JUDGES:
+        if verdict == CodeVerdict.PROVIDER_JUDGES:
             return (yield from self._check_at_provider(id_, code, timeout))
-        return Check(verdict == 1, status)
+        return Check(verdict == CodeVerdict.RIGHT, status)
 
     def lookup(
         self,
@@ -842,11 +851,7 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
         verdict, status = self._store.run(
             verifications.verdict(self.settings, self._calls, request, outcome, asked=True)
         )
-        return Check(verdict == 1, status)
-
-
-#: An account, and where in the list that was given the messages stand that are written together for it.
-_Portion: TypeAlias = tuple[str, Sequence[int]]
+        return Check(verdict == CodeVerdict.RIGHT, status)
 
 
 def _portions(fresh: Sequence[drafts.Draft]) -> Iterator[_Portion]:
@@ -856,17 +861,6 @@ def _portions(fresh: Sequence[drafts.Draft]) -> Iterator[_Portion]:
         for place in range(start, min(start + MOST_MADE, len(fresh))):
             together[fresh[place].route.accounts[0]].append(place)
         yield from together.items()
-
-
-#: The operation that asks a provider to leave somebody alone.
-_OPT_OUT: Final = "optout.add"
-
-
-_CANCELLED: Final = Failure(kind=FailureKind.REFUSED, code="cancelled", message="cancelled by the caller")
-
-_NO_VERIFICATION: Final = -1
-_PROVIDER_JUDGES: Final = -2
-_RESENT: Final = -3
 
 
 def _taken_back(id_: str) -> Advance:

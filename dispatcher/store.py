@@ -13,6 +13,7 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from enum import IntEnum
 from functools import cache, partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, overload
@@ -279,6 +280,18 @@ def batch_state(fields: Mapping[bytes, bytes]) -> BatchState:
     stored = {state.value: int(fields.get(state.value.encode(), 0)) for state in State}
     counts = {state: count for state, count in stored.items() if count}
     return BatchState(counts=counts, open=b"o" in fields, cancelled=b"c" in fields, watched=int(fields.get(b"f", 0)))
+
+
+class CodeVerdict(IntEnum):
+    """What `lua/check.lua` and `lua/judged.lua` say of a code."""
+
+    RIGHT = 1
+    #: Not right, or not to be told to this caller: the verification's status says why.
+    WRONG = 0
+    NO_VERIFICATION = -1
+    PROVIDER_JUDGES = -2
+    #: Another code was sent since: the id of that verification stands in place of the status.
+    RESENT = -3
 
 
 @cache
@@ -621,13 +634,13 @@ class Calls:
     def _until_probe(self, scope: str) -> int:
         return self._probe_every * (_PERMISSIONS if scope.startswith(OPERATION) else 1)
 
-    def check(self, id_: str, code_hash: str, tries: int) -> Call[tuple[int, str]]:
-        """Judge a code; answers what `check.lua` says and the verification's status."""
+    def check(self, id_: str, code_hash: str, tries: int) -> Call[tuple[CodeVerdict, str]]:
+        """Judge a code, which may be checked `tries` times; answers the verdict and the verification's status."""
         return Call(script("check"), [call_name(), id_, code_hash, tries], _read_checked)
 
     def judged(
         self, id_: str, code_hash: str, status: str, *, valid: bool, tries: int, asked: bool = False
-    ) -> Call[tuple[int, str]]:
+    ) -> Call[tuple[CodeVerdict, str]]:
         """Write what a provider that checks codes itself said of one; answers as `check` does.
 
         `asked` says that it is asked for whoever typed the code: of all who do, one is told that it is right.
@@ -1034,5 +1047,5 @@ def _read_permit(answer: list[bytes]) -> Granted | Refused:
     return Refused(delay=int(first), reason="breaker" if second == b"breaker" else "limit", own=third == b"1")
 
 
-def _read_checked(answer: list[Any]) -> tuple[int, str]:
-    return int(answer[0]), answer[1].decode() if len(answer) > 1 else ""
+def _read_checked(answer: list[Any]) -> tuple[CodeVerdict, str]:
+    return CodeVerdict(answer[0]), answer[1].decode() if len(answer) > 1 else ""

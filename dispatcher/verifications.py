@@ -35,7 +35,7 @@ from dispatcher.outcomes import Checked
 from dispatcher.privacy import Sealer, shown
 from dispatcher.records import Public, Record
 from dispatcher.settings import Settings
-from dispatcher.store import Call, Calls, Created, JobStore, script
+from dispatcher.store import Call, Calls, CodeVerdict, Created, JobStore, script
 
 #: Times that one code may be checked.
 CHECKS: Final = 5
@@ -264,7 +264,7 @@ def read_newest(store: JobStore, id_: str, sealer: Sealer) -> Resent:
 
 def verdict(
     settings: Settings, calls: Calls, request: Request, outcome: Checked, *, asked: bool = False
-) -> Call[tuple[int, str]]:
+) -> Call[tuple[CodeVerdict, str]]:
     """Return the call that writes what a provider said of the code in `request`; `asked` for who typed it."""
     code = str(request.arguments.get("code", "")) if isinstance(request, Operation) else ""
     hashed = settings.hashed("code", outcome.verification, code)
