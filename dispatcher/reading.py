@@ -115,15 +115,19 @@ class ReadingVerbs:
         elif batch is not None:
             ids = self._of_batch(batch)
         else:
-            ids = self._indexed([wanted] if wanted else list(State), provider, limit)
-        chosen = self._chosen(ids, wanted, provider, batch, limit, reveal=reveal)
+            return self._latest(wanted, provider, limit, reveal=reveal)
+        return self._chosen(ids, wanted, provider, batch, limit, reveal=reveal)
+
+    def _latest(self, state: State | None, provider: str | None, limit: int, *, reveal: bool) -> list[Job]:
+        """Return the jobs that changed last, of all states and accounts or of one."""
         most = limit
-        while number is None and batch is None and len(chosen) < limit and len(ids) >= most:
+        while True:
+            ids = self._indexed([state] if state else list(State), provider, most)
+            chosen = self._chosen(ids, state, provider, None, limit, reveal=reveal)
+            if len(chosen) >= limit or len(ids) < most:
+                return chosen
             # Some of those that are listed are not kept any more: their category is kept for less than others.
             most *= 4
-            ids = self._indexed([wanted] if wanted else list(State), provider, most)
-            chosen = self._chosen(ids, wanted, provider, batch, limit, reveal=reveal)
-        return chosen
 
     def _chosen(
         self,
@@ -254,7 +258,8 @@ class ReadingVerbs:
 
     # -- within ------------------------------------------------------------------------------------------------------
 
-    def _of_batch(self, batch: str | None) -> Sequence[str]:
+    def _of_batch(self, batch: str) -> Sequence[str]:
+        """Return the ids of the jobs of a batch, the latest first."""
         key = f"d:b:{batch}:j"
         with self._store.errors():
             size: Any = self._store.redis.llen(key)
@@ -273,7 +278,8 @@ class ReadingVerbs:
             found = [entry.decode().rpartition(" ")[2] for page in pipe.execute() for entry in page] if days else []
         return sorted(found, reverse=True)[:_MOST_OF_NUMBER]
 
-    def _indexed(self, states: list[State], provider: str | None, limit: int) -> list[str]:
+    def _indexed(self, states: Sequence[State], provider: str | None, limit: int) -> list[str]:
+        """Return the ids of the jobs that changed last, as the lists of accounts and states have them."""
         with self._store.errors():
             known: Any = [provider.encode()] if provider else list(self._store.redis.smembers("d:p"))
             with self._store.redis.pipeline(transaction=False) as pipe:
