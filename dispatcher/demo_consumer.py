@@ -8,6 +8,7 @@ import json
 import secrets
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Self
 from urllib.request import Request, urlopen
@@ -93,11 +94,8 @@ def new_secret() -> str:
 def new_token(settings: Settings) -> str:
     """Return a token that the HTTP API lets read, as `dispatcher api tokens create` makes it."""
     token, known = tokens.make(tenant=None, rights=["read"], note="the demonstration")
-    store = JobStore(settings.redis, settings.redis_shown)
-    try:
+    with closing(JobStore(settings.redis, settings.redis_shown)) as store:
         tokens.put(store, token, known)
-    finally:
-        store.close()
     return token
 
 

@@ -10,7 +10,7 @@ import os
 import stat
 import tomllib
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -278,46 +278,37 @@ def _redis(settings: Settings, faults: Collection[str]) -> Generator[Finding, No
     return seen.published
 
 
+@contextmanager
+def _reading(settings: Settings) -> Iterator[JobStore]:
+    """Read Redis for as long as it answers: that it does not is said where it is looked at."""
+    with suppress(StoreUnavailable), closing(JobStore(settings.redis, settings.redis_shown, timeout=_BROKER)) as store:
+        yield store
+
+
 def _limits(settings: Settings, published: Collection[str]) -> Iterator[Finding]:
     """Say of which accounts less goes than their limits let through."""
-    store, told = JobStore(settings.redis, settings.redis_shown, timeout=_BROKER), dict[str, Account]()
-    try:
+    told = dict[str, Account]()
+    with _reading(settings) as store:
         with suppress(msgspec.MsgspecError):  # written by another release
             told |= Accounts(store, settings).published()
         for name in published:
             yield from slowed(store.run(Calls(settings).limits_shown(name)), told.get(name))
-    except StoreUnavailable:
-        return  # that it does not answer is said where it is looked at
-    finally:
-        store.close()
 
 
 def _callbacks(settings: Settings) -> Iterator[Finding]:
     """Say what keeps applications from being called back."""
-    store = JobStore(settings.redis, settings.redis_shown, timeout=_BROKER)
-    try:
+    with _reading(settings) as store:
         found = endpoints.read(store)
         with store.errors():
             asked = bool(store.redis.exists(endpoints.MOVED))
         served = bool(heartbeats.serving(heartbeats.read(store), NOTIFY, store.now()))
-    except StoreUnavailable:
-        return  # that it does not answer is said where it is looked at
-    finally:
-        store.close()
-    yield from called_back(settings, found, asked=asked, served=served)
+        yield from called_back(settings, found, asked=asked, served=served)
 
 
 def _events(settings: Settings) -> Iterator[Finding]:
     """Say which groups read their events too late."""
-    store = JobStore(settings.redis, settings.redis_shown, timeout=_BROKER)
-    try:
-        found = groups.listed(store)
-        now = store.now() // 1000
-    except StoreUnavailable:
-        return  # that it does not answer is said where it is looked at
-    finally:
-        store.close()
-    yield from late_groups(found, now, settings.events_retention)
+    with _reading(settings) as store:
+        yield from late_groups(groups.listed(store), store.now() // 1000, settings.events_retention)
 
 
 def late_groups(found: Sequence[EventGroup], now: float, kept: float) -> Iterator[Finding]:

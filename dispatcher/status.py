@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -172,23 +173,18 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 def look(settings: Settings) -> Status:
     """Return how everything is. What does not answer is in the answer; only a missing setting raises."""
-    store = JobStore(settings.redis, settings.redis_shown, timeout=5)
-    app = celery_app(settings)
-    try:
+    with (
+        closing(JobStore(settings.redis, settings.redis_shown, timeout=5)) as store,
+        closing(celery_app(settings)) as app,
+    ):
         return _Look(settings, store, app).status()
-    finally:
-        store.close()
-        app.close()
 
 
 def workers(settings: Settings) -> tuple[int, list[Worker]]:
     """Return the moment, in ms since 1970 on Redis' clock, and the workers known then. Raises `StoreUnavailable`."""
-    store = JobStore(settings.redis, settings.redis_shown, timeout=5)
-    try:
+    with closing(JobStore(settings.redis, settings.redis_shown, timeout=5)) as store:
         found = heartbeats.read(store)
         return store.now(), found
-    finally:
-        store.close()
 
 
 class _Look:

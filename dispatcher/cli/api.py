@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -88,11 +89,8 @@ def create_token(
         note=note,
         expires_at=until,
     )
-    store = _store()
-    try:
+    with closing(_store()) as store:
         put(store, secret, one)
-    finally:
-        store.close()
     if as_json:
         print_json({"token": secret, **one.to_dict()})
     else:
@@ -122,11 +120,8 @@ def _list(*, as_json: bool) -> None:
     from dispatcher.privacy import one_line
     from dispatcher.tokens import listed
 
-    store = _store()
-    try:
+    with closing(_store()) as store:
         found = listed(store)
-    finally:
-        store.close()
     for one in found:
         if as_json:
             print_json(one.to_dict())
@@ -149,11 +144,8 @@ def revoke_token(
     """
     from dispatcher.tokens import revoke
 
-    store = _store()
-    try:
+    with closing(_store()) as store:
         one = revoke(store, id_)
-    finally:
-        store.close()
     if as_json:
         print_json({**one.to_dict(), "revoked": True})
     else:

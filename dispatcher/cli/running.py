@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -177,12 +177,12 @@ def _read_again(settings: Settings, *, as_json: bool) -> None:
     from dispatcher.queues import celery_app, publish, receipts_queue
     from dispatcher.store import JobStore
 
-    store, found = JobStore(settings.redis, settings.redis_shown), 0
-    while portion := store.run(CallbackCalls(settings).again()):
-        for account, ids in portion.items():
-            publish(celery_app(settings), receipts_queue(account), ids)
-            found += len(ids)
-    store.close()
+    found = 0
+    with closing(JobStore(settings.redis, settings.redis_shown)) as store:
+        while portion := store.run(CallbackCalls(settings).again()):
+            for account, ids in portion.items():
+                publish(celery_app(settings), receipts_queue(account), ids)
+                found += len(ids)
     if as_json:
         print_json({"again": found})
     else:
