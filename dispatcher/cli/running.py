@@ -173,15 +173,18 @@ def _show_urls(settings: Settings, base: str, *, as_json: bool) -> None:
 
 def _read_again(settings: Settings, *, as_json: bool) -> None:
     """Publish once more what was set aside; what the broker does not take the clock finds."""
+    from kombu.exceptions import KombuError
+
     from dispatcher.callbacks import CallbackCalls
     from dispatcher.queues import celery_app, publish, receipts_queue
     from dispatcher.store import JobStore
 
-    found = 0
+    found, app = 0, celery_app(settings)
     with closing(JobStore(settings.redis, settings.redis_shown)) as store:
         while portion := store.run(CallbackCalls(settings).again()):
             for account, ids in portion.items():
-                publish(celery_app(settings), receipts_queue(account), ids)
+                with suppress(KombuError, OSError):
+                    publish(app, receipts_queue(account), ids)
                 found += len(ids)
     if as_json:
         print_json({"again": found})

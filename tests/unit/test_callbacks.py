@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 
 import msgspec
 import pytest
+from kombu.exceptions import OperationalError
 
 from dispatcher.callbacks import TRIES, CallbackCalls, Counted, counted
 from dispatcher.errors import StoreUnavailable
 from dispatcher.events import EventStream
 from dispatcher.store import Call
+from tests.commands import in_process
 from tests.ringer import Ringer
 from tests.unit.support import NUMBER, OTHER, SECRET_KEY, AsyncOnSync, Bench, Clock, leaks
 from workers.adapters import receipt_key
@@ -312,6 +314,22 @@ class TestPoison:
         assert desk.bench.ttl(f"d:cb:{id_}") is None
         assert desk.read(id_) == "unread"
         assert desk.bench.run(desk.calls.again()) == {}
+
+    def test_what_the_broker_does_not_take_again_the_clock_finds(
+        self, desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def refuse(*_: Any) -> None:
+            raise OperationalError("connection refused")
+
+        id_ = desk.put(kind="poison")
+        self.fail(desk, id_)
+        monkeypatch.setattr("dispatcher.store.JobStore", lambda *_, **__: desk.bench.store)
+        monkeypatch.setattr(desk.bench.store, "close", lambda: None)
+        monkeypatch.setattr("dispatcher.queues.publish", refuse)
+        run = in_process({"DISPATCHER_REDIS_URL": "redis://127.0.0.1:1/0"}, monkeypatch, capsys)
+        assert run("receiver", "--again", "--json").out == '{"again":1}\n'
+        desk.bench.clock.advance(61)
+        assert desk.lost(empty=True) == [id_]
 
     def test_it_is_forgotten_after_a_while(self, desk: Desk) -> None:
         self.fail(desk, desk.put(kind="poison"))
