@@ -19,6 +19,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
+import msgspec
+
 from dispatcher import checks
 from dispatcher.batches import Batch, Redriven, Steps, Until, ends
 from dispatcher.client import Dispatcher
@@ -334,18 +336,15 @@ class _Threads:
         self._pool.shutdown()
 
 
-class _Wait:
+class _Wait(msgspec.Struct, eq=False):
     """Somebody who waits for a job to be in one of some states, since and until a moment of the loop's clock."""
 
-    def __init__(
-        self, id_: str, states: AbstractSet[State], since: float, late: float, over: asyncio.Future[None]
-    ) -> None:
-        """`over` ends the wait."""
-        self.id = id_
-        self.states = states
-        self.since = since
-        self.late = late
-        self.over = over
+    id: str
+    states: AbstractSet[State]
+    since: float
+    late: float
+    #: What ends the wait.
+    over: asyncio.Future[None]
 
 
 class _Looks:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import msgspec
 from kombu.exceptions import KombuError
-from kombu.exceptions import OperationalError as BrokerError
 
 from dispatcher import (
     checks,
@@ -811,7 +810,7 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
     def _publish(self, queue: str, ids: list[str]) -> None:
         try:
             publish(self._celery, queue, ids)
-        except (BrokerError, KombuError, OSError) as error:
+        except (KombuError, OSError) as error:
             # Accepted is accepted: the clock publishes what is in the outbox.
             log.warning("%d jobs are stored, their message is delayed: %s", len(ids), error.__class__.__name__)
 
