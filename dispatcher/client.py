@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 from kombu.exceptions import KombuError
@@ -25,8 +22,8 @@ from dispatcher import (
 )
 from dispatcher.accounts import Accounts, Route
 from dispatcher.batches import Batch, Redriven, Steps, in_turn
+from dispatcher.bulk import Bulk
 from dispatcher.errors import (
-    IdempotencyConflict,
     IllegalMove,
     InvalidNumber,
     InvalidRequest,
@@ -62,8 +59,6 @@ from dispatcher.reading import ReadingVerbs
 from dispatcher.settings import Settings, load
 from dispatcher.states import State
 from dispatcher.store import (
-    MOST,
-    MOST_MADE,
     Advance,
     Call,
     Calls,
@@ -83,9 +78,6 @@ log = logging.getLogger("dispatcher")
 _OPT_OUT: Final = "optout.add"
 
 _CANCELLED: Final = Failure(kind=FailureKind.REFUSED, code="cancelled", message="cancelled by the caller")
-
-#: An account, and where in the list that was given the messages stand that are written together for it.
-_Portion: TypeAlias = tuple[str, Sequence[int]]
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -109,6 +101,7 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
         self._calls = Calls(self.settings)
         self._sealer = self.settings.sealer()
         self._drafts = drafts.Drafts(self.settings)
+        self._bulk = Bulk(self._store, self._calls, self._drafts)
         self._accounts = Accounts(self._store, self.settings)
         self._celery = celery_app(self.settings)
         self._events = EventStream(self._store, self._sealer, lambda ids, reveal: self.get_many(ids, reveal=reveal))
@@ -263,54 +256,9 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
         ]
         if not fresh:
             raise InvalidRequest("messages", "is empty; there is nothing to send, and close_batch() ends an open batch")
-        self._refuse_conflicts(fresh)
-        ids, known = self._write_many(terms.lane, batch, fresh, more=more, callback=callbacks.usual)
-        return Batch(self, batch, ids, len(fresh) - len(known), self._strangers(batch, known))
-
-    def _write_many(
-        self, lane: Lane, batch: str, fresh: Sequence[drafts.Draft], *, more: bool, callback: str
-    ) -> tuple[list[str], list[str]]:
-        """Write the jobs of a batch a portion at a time, each encoded while Redis writes the one before.
-
-        Returns their ids in the order given, and those that there were before. The last portion closes the batch: it is
-        written when all others are.
-        """
-        portions = [*_portions(fresh)]
-        ids, known, done = [""] * len(fresh), list[str](), 0
-
-        def calls(portions: Iterable[_Portion], *, more: bool) -> Iterator[Call[Created]]:
-            for account, places in portions:
-                made = self._drafts.encode([fresh[place] for place in places])
-                for place, record in zip(places, made, strict=True):
-                    ids[place] = record.id
-                high = lane == Lane.HIGH
-                yield self._calls.create(account, high=high, batch=batch, records=made, more=more, callback=callback)
-
-        try:
-            with closing(self._store.run_each(calls(portions[:-1], more=True))) as others:
-                for created in chain(others, map(self._store.run, calls(portions[-1:], more=more))):
-                    account, places = portions[done]
-                    done += 1
-                    for place, id_ in zip(places, created.ids, strict=True):
-                        if ids[place] != id_:
-                            known.append(id_)
-                            ids[place] = id_
-                    self._publish(queue_name(account, lane), created.out)
-        except IdempotencyConflict as conflict:
-            raise conflict.at(f"messages[{portions[done][1][conflict.position]}]") from None
-        except StoreUnavailable as error:
-            error.job_ids = [id_ for id_ in ids if id_]
-            raise
-        return ids, known
-
-    def _strangers(self, batch: str, ids: Sequence[str]) -> list[str]:
-        """Return those of the jobs, each once, that were made in another batch or in none."""
-        unique = list(dict.fromkeys(ids))
-        with self._store.errors(), self._store.redis.pipeline(transaction=False) as pipe:
-            for one in unique:
-                pipe.hget(f"d:j:{one}", "b")
-            batches = pipe.execute() if unique else []
-        return [one for one, other in zip(unique, batches, strict=True) if other != batch.encode()]
+        self._bulk.refuse_conflicts(fresh)
+        ids, known = self._bulk.write(terms.lane, batch, fresh, self._publish, callback=callbacks.usual, more=more)
+        return Batch(self, batch, ids, len(fresh) - len(known), self._bulk.strangers(batch, known))
 
     def close_batch(self, batch_id: str) -> Batch:
         """Say that no more messages of an open batch follow, where that was not known at its last `send_many`.
@@ -501,8 +449,8 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
         for number, draft in zip(numbers, made, strict=True):
             once.setdefault(draft.request.to if isinstance(draft.request, Lookup) else number, draft)
         each = [*once.values()]
-        ids, known = self._write_many(terms.lane, batch, each, more=False, callback=callback)
-        return Batch(self, batch, ids, len(each) - len(known), self._strangers(batch, known))
+        ids, known = self._bulk.write(terms.lane, batch, each, self._publish, callback=callback)
+        return Batch(self, batch, ids, len(each) - len(known), self._bulk.strangers(batch, known))
 
     def line_types(self, numbers: Sequence[str]) -> dict[str, str]:
         """Return what lookups that are remembered told of the lines of E.164 numbers, by number; no others are there.
@@ -808,30 +756,12 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
         return created
 
     def _publish(self, queue: str, ids: list[str]) -> None:
+        """Tell the workers of a queue; never raises."""
         try:
             publish(self._celery, queue, ids)
         except (KombuError, OSError) as error:
             # Accepted is accepted: the clock publishes what is in the outbox.
             log.warning("%d jobs are stored, their message is delayed: %s", len(ids), error.__class__.__name__)
-
-    def _refuse_conflicts(self, fresh: Sequence[drafts.Draft]) -> None:
-        """Look at all idempotency keys of a batch of several portions before the first one is written."""
-        keyed = [(position, one) for position, one in enumerate(fresh) if one.idempotency]
-        if not keyed or len(fresh) <= MOST_MADE:
-            return
-        with self._store.errors(), self._store.redis.pipeline(transaction=False) as pipe:
-            for start in range(0, len(keyed), MOST):
-                pipe.mget([f"d:k:{one.idempotency}" for _, one in keyed[start : start + MOST]])
-            known = [stored for page in pipe.execute() for stored in page]
-        earlier: dict[str, str] = {}
-        for (position, one), stored in zip(keyed, known, strict=True):
-            made = tuple(stored.decode().split(" ")) if stored else None
-            if made and made[1] != one.fingerprint and self.states([made[0]]) == [None]:
-                # A key whose job is forgotten is free again.
-                made = None
-            first = made[1] if made else earlier.setdefault(one.idempotency, one.fingerprint)
-            if first != one.fingerprint:
-                raise IdempotencyConflict(made[0] if made else new_id(), position).at(f"messages[{position}]")
 
     def _check_at_provider(self, id_: str, code: str, timeout: float) -> Steps[Check]:
         verification = self.get(id_, reveal=True)
@@ -851,15 +781,6 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
             verifications.verdict(self.settings, self._calls, request, outcome, asked=True)
         )
         return Check(verdict == CodeVerdict.RIGHT, status)
-
-
-def _portions(fresh: Sequence[drafts.Draft]) -> Iterator[_Portion]:
-    """Yield what is written together: some of the next messages, those of one account."""
-    for start in range(0, len(fresh), MOST_MADE):
-        together = defaultdict[str, list[int]](list)
-        for place in range(start, min(start + MOST_MADE, len(fresh))):
-            together[fresh[place].route.accounts[0]].append(place)
-        yield from together.items()
 
 
 def _taken_back(id_: str) -> Advance:

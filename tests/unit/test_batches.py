@@ -35,9 +35,9 @@ def told(shop: Shop) -> list[str]:
 
 @pytest.fixture
 def pages_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("client", "reading", "batches", "store"):
+    for module in ("bulk", "reading", "batches", "store"):
         monkeypatch.setattr(f"dispatcher.{module}.MOST", 2)
-    monkeypatch.setattr("dispatcher.client.MOST_MADE", 2)
+    monkeypatch.setattr("dispatcher.bulk.MOST_MADE", 2)
     monkeypatch.setattr("dispatcher.client.CHUNK", 2)
 
 

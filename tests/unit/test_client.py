@@ -586,7 +586,7 @@ def test_terms_of_all_are_those_of_each(clock: Clock, shop: Shop, monkeypatch: p
 
 
 def test_many_messages_are_written_a_portion_at_a_time(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dispatcher.client.MOST_MADE", 2)
+    monkeypatch.setattr("dispatcher.bulk.MOST_MADE", 2)
     monkeypatch.setattr("dispatcher.batches.MOST", 2)
     batch = shop.dispatcher.send_many(Message(NUMBER, f"Hi {number}") for number in range(5))
     assert [len(ids) for _, ids in shop.published] == [2, 2, 1]
@@ -596,7 +596,7 @@ def test_many_messages_are_written_a_portion_at_a_time(shop: Shop, monkeypatch: 
 
 def test_a_conflict_in_a_later_portion_leaves_nothing_enqueued(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """All or nothing: half a campaign is nothing a caller could repeat."""
-    monkeypatch.setattr("dispatcher.client.MOST_MADE", 2)
+    monkeypatch.setattr("dispatcher.bulk.MOST_MADE", 2)
     shop.dispatcher.send(NUMBER, TEXT, idempotency_key="k")
     before, published = shop.bench.dump(), list(shop.published)
     with pytest.raises(IdempotencyConflict) as refused:

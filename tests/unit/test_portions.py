@@ -25,7 +25,7 @@ ORDER = [at * PORTION for at in range(4)]
 def shop(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Shop:
     shop = Shop(clock)
     monkeypatch.setattr("dispatcher.client.publish", shop.publish)
-    monkeypatch.setattr("dispatcher.client.MOST_MADE", PORTION)
+    monkeypatch.setattr("dispatcher.bulk.MOST_MADE", PORTION)
     shop.serve("textgoto", "send")
     # So that Redis knows the script already, as it nearly always does.
     shop.dispatcher.cancel(shop.dispatcher.send(NUMBER, TEXT).id)
@@ -113,7 +113,7 @@ def test_a_conflict_that_comes_up_meanwhile_names_its_message_and_leaves_the_bat
 ) -> None:
     """Somebody else took the key after we looked. What was written counts; the last portion was not, so it is open."""
     shop.dispatcher.send(NUMBER, "another", idempotency_key="k")
-    monkeypatch.setattr(shop.dispatcher, "_refuse_conflicts", lambda _: None)
+    monkeypatch.setattr(shop.dispatcher._bulk, "refuse_conflicts", lambda _: None)
     with pytest.raises(IdempotencyConflict) as refused:
         shop.dispatcher.send_many(keyed(6), batch_id="spring")
     assert refused.value.field == "messages[6].idempotency_key"
