@@ -148,20 +148,13 @@ class _Remembered(msgspec.Struct, frozen=True):
 class History:
     """What one worker process remembers, and how it settles the history of a server that was started anew."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        sleep: Callable[[float], Any] = asyncio.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """Remember nothing yet."""
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Remember nothing yet; `clock` tells seconds."""
         #: Of this process alone: two may have one name on Celery.
         self.name = f"{os.getpid()}@{socket.gethostname()}-{secrets.token_hex(3)}"
         #: The run of the server whose history is settled.
         self.run = ""
         self._settings = settings
-        self._sleep = sleep
         self._clock = clock
         self._calls = Calls(settings)
         self._lock = asyncio.Lock()
@@ -183,7 +176,7 @@ class History:
                 pass
             except Exception as error:  # noqa: BLE001 - without it, more would be held than need be
                 log.error("the pulse stumbled: %s", error.__class__.__name__)  # noqa: TRY400 - a traceback could show values
-            await self._sleep(_PULSE)
+            await asyncio.sleep(_PULSE)
 
     async def leave(self, store: AsyncJobStore) -> None:
         """Take leave: a process that was told to stop is not waited for. Raises `StoreUnavailable`."""
@@ -276,7 +269,7 @@ class History:
                     if not waited:
                         log.warning("Redis was started anew; waiting for what its workers remember: %s", _list(absent))
                     waited = True
-                    await self._sleep(0.1)
+                    await asyncio.sleep(0.1)
                 else:
                     await self._conclude(store, run, past, told)
                 settled, _ = await self._past(store, run, uptime)
