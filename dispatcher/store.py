@@ -929,6 +929,11 @@ class AsyncJobStore:
         """Turn Redis' errors into `StoreUnavailable`, for commands that are no script."""
         return unavailable(self._shown)
 
+    async def now(self) -> int:
+        """Return the moment, in milliseconds since 1970 on Redis' clock. Raises `StoreUnavailable`."""
+        with self.errors():
+            return milliseconds_of(await self.redis.time())
+
     async def durability(self) -> Way | None:
         """Return how a write is known to be on the disk, None where that is not asked for.
 

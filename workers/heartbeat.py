@@ -81,7 +81,7 @@ class Heartbeat:
     async def beat(self) -> None:
         """Tell once, and ask unless an earlier question is still open. Raises `StoreUnavailable`."""
         node = self._told.node
-        now = await _now(self._store)
+        now = await self._store.now()
         beat = 1000 * self._settings.heartbeat
         since = self._told.since if now - self._told.at <= _AWAY * beat else now
         busy = min(self._busy(), self._told.slots)
@@ -116,15 +116,9 @@ class Heartbeat:
 
 async def answer(store: AsyncJobStore, node: str) -> None:
     """Note that a message came through the consumer of `node` and through its loop. Raises `StoreUnavailable`."""
-    now = await _now(store)
+    now = await store.now()
     with store.errors():
         async with store.redis.pipeline() as pipe:
             pipe.hset(key(node), "consumed", str(now))
             pipe.pexpire(key(node), 1000 * REMEMBERED)
             await pipe.execute()
-
-
-async def _now(store: AsyncJobStore) -> int:
-    with store.errors():
-        told: Any = await store.redis.time()
-    return int(told[0]) * 1000 + int(told[1]) // 1000
