@@ -194,19 +194,18 @@ def send_file(
         "lane": lane,
         "options": pairs(option or []),
     }
-    if on_unknown != "hold":
-        # Where nothing was said, a file's batch has the name that it had before this could be said.
-        terms["on_unknown"] = on_unknown
-    if failover_after is not None:
-        terms["failover_after"] = failover_after
-    if max_segments is not None:
-        terms["max_segments"] = max_segments
-    if timezone is not None:
-        terms["timezone"] = timezone
-    if smart_encoding is not None:
-        terms["smart_encoding"] = smart_encoding
-    told = {"callback_url": callback_url, "callback_task": callback_task, "callback_queue": callback_queue}
-    terms |= {name: value for name, value in told.items() if value is not None}
+    later = {
+        "on_unknown": None if on_unknown == "hold" else on_unknown,
+        "failover_after": failover_after,
+        "max_segments": max_segments,
+        "timezone": timezone,
+        "smart_encoding": smart_encoding,
+        "callback_url": callback_url,
+        "callback_task": callback_task,
+        "callback_queue": callback_queue,
+    }
+    # Where nothing was said, a file's batch has the name that it had before these could be said.
+    terms |= {name: value for name, value in later.items() if value is not None}
     asked = Asked(
         file=file,
         format=format_,
