@@ -506,6 +506,9 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
             arguments["number"] = drafts.number("number", arguments["number"])
         terms = drafts.terms(Category.TRANSACTIONAL, lane, reference, metadata, tenant, valid_for=valid_for)
         request = Operation(arguments=arguments)
+        if operation == _OPT_OUT and not self.settings.hashed("number"):
+            # Where others have a list it would be left out: refused before the provider is told.
+            self._store.run(self._calls.enter())
         job = self._enqueue(request, operation, terms, provider, idempotency_key, callback=callback)
         if operation == _OPT_OUT:
             self._opt_out_too(job.provider, arguments)

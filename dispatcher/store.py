@@ -398,7 +398,8 @@ class Calls:
         """Claim jobs just before their requests are written; those of several messages may share a call.
 
         Answers for each None where it is its token's, else the state it is in, and "failed:refused" where a budget or
-        its country ended it just now. With `ends_only` nothing is claimed: it ends what must not be sent.
+        its country ended it just now, and "queued:worker" where somebody wants no texts and its number has no hash.
+        With `ends_only` nothing is claimed: it ends what must not be sent.
         """
         rules = {name: rule for one in claims for name, rule in one.text.counters.items()}
         positions = {name: str(position) for position, name in enumerate(rules, start=1)}

@@ -77,6 +77,8 @@ class Reader:
             adapter = self._adapters.get(one.account)
             if adapter is None:
                 return await self._left(one, "this worker does not serve that account")
+            # Who said stop would be put on no list. The receiver has the key; a worker may be of before that was set.
+            self._settings.require_hash_key("what is called back")
             callback = decode(self._sealer.open(one.sealed, one.id))
             counts, early = await self._take_in(one, adapter, callback, adapter.read(callback))
         except StoreUnavailable:

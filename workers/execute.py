@@ -58,6 +58,9 @@ _TOGETHER: Final = 100
 #: What a claim answers of a job that a budget or its country had no room for.
 _REFUSED: Final = "failed:refused"
 
+#: What it answers of a text that a worker without a hash key must not send: who wants none is found by it alone.
+_KEYLESS: Final = "queued:worker"
+
 #: Seconds after its deadline that the end of a request is still noticed by a process that is busy, and not frozen.
 _LATE: Final = 2.0
 
@@ -460,6 +463,11 @@ class Execution:
         self._remember(texts, group.jobs, states)
         ours = [job for job, state in zip(group.jobs, states, strict=True) if state is None]
         words = [state for state in states if state is not None]
+        if _KEYLESS in words:
+            log.error(
+                "DISPATCHER_HASH_KEY is not set here, so that nobody can tell who wants no texts: texts wait for a "
+                "worker that has it; set the same in every process"
+            )
         if self._clock() - asked > self._settings.lease - self._settings.deadline:
             # The process slept: the lease could end, and the job be told unknown, before the answer is here.
             return None, words + await self._unclaim(token, ours)

@@ -7,11 +7,14 @@
 --       (their positions, separated by spaces), the hashes of its tenant, its sender and both, where it has these,
 --       separated by spaces, n, and n pairs of field and value to set with it
 -- Returns how many claims there ever were, by which a history that went back is noticed; then for each job 1 where it is
--- ours, else its state, or "failed:refused" where it is ended just now since a budget or its country leaves no room. Made
--- again because its answer was lost, a call finds its own. A job counts in a budget once, however often it is claimed.
+-- ours, else its state, or "failed:refused" where it is ended just now since a budget or its country leaves no room, or
+-- "queued:worker" where it waits for a worker that can look whether its number wants no texts. Made again because its answer
+-- was lost, a call finds its own. A job counts in a budget once, however often it is claimed.
 local lease, keep, ends_only = tonumber(ARGV[1]), ARGV[2], ARGV[3] == '1'
 local now = now_ms()
 local answer, won = {0}, 0
+-- Ms until another worker may have a text whose number this one cannot hash.
+local ELSEWHERE = 60000
 
 -- End a job that has no room in a budget; answers whether it did.
 local function stopped(job, adds)
@@ -34,6 +37,17 @@ local function passed_on(job, claim)
   note(job, now, 'moves to ' .. account .. ': ' .. job.p .. ' itself blocks them')
   go_on(job, account, position, now)
   park(job, 'retry', now)
+  return true
+end
+
+-- Let a text wait for a worker with a hash key, where there is a list of those who want none and the claim has no number to
+-- ask it for; answers whether it does. A worker without a key does not start where there is one, but this may be of before.
+local function cannot_ask(job, claim)
+  if ends_only or claim.number ~= '' or claim.text.segments == 0 or job.v.ps then return false end
+  if redis.call('EXISTS', 'd:no') == 0 then return false end
+  local detail = 'waits for a worker with its keys'
+  if string.sub(job.h, -#detail - 1) ~= ' ' .. detail then note(job, now, detail) end
+  park(job, 'worker', now + ELSEWHERE)
   return true
 end
 
@@ -62,6 +76,8 @@ for _, claim in ipairs(claims) do
   elseif claim.alone and not job.v.ps then
     leave_alone(job, now, keep)
     answer[#answer + 1] = job.s
+  elseif cannot_ask(job, claim) then
+    answer[#answer + 1] = 'queued:worker'
   elseif passed_on(job, claim) then
     answer[#answer + 1] = job.s
   else

@@ -9,8 +9,9 @@ from typing import Any, Final
 import pytest
 
 from dispatcher import Dispatcher, Event, InvalidRequest, Message
-from dispatcher.errors import StoreUnavailable
-from dispatcher.optouts import ANSWERS, OptOuts
+from dispatcher.errors import ConfigurationError, StoreUnavailable
+from dispatcher.jobs import Lookup
+from dispatcher.optouts import ANSWERS, By, OptOuts
 from dispatcher.outcomes import Failure, FailureKind, Outcome
 from dispatcher.store import Claim
 from tests.ringer import Ringer
@@ -18,6 +19,7 @@ from tests.unit import test_client
 from tests.unit.support import HASH_KEY, NUMBER, OTHER, SECRET_KEY, TEXT, Bench, Clock, leaks, settings
 from tests.unit.test_callbacks import Desk
 from tests.unit.test_client import Shop
+from tests.unit.test_execute import Road
 from workers import consent
 
 shop = test_client.shop
@@ -458,3 +460,57 @@ def test_without_a_hash_key_there_is_no_list(clock: Clock) -> None:
     bench = Bench(clock, hash_key="", secret_key="")
     refused(bench)
     assert not bench.redis.exists("d:no", "d:nb")
+
+
+class TestWithoutTheKey:
+    """A worker that was started without a hash key, before there was a list, and still runs."""
+
+    def test_it_texts_nobody_since_it_could_not_tell_who_wants_none(
+        self, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        road = Road(clock)
+        keyed = road.bench.settings
+        road.enqueue("0001")
+        road.bench.run(OptOuts(keyed).put(OTHER, By.APPLICATION, out=True))
+        road.bench.settings = settings(hash_key="")
+        word = road.run("0001")
+        assert (word, road.wire.sent) == ("queued:worker", [])
+        assert "DISPATCHER_HASH_KEY is not set here" in caplog.text
+        assert not leaks(caplog.text, NUMBER, OTHER)
+        road.bench.settings = keyed
+        assert road.again("0001", word) == "sent", "whoever has the key sends it"
+
+    def test_while_nobody_is_on_the_list_it_sends(self, clock: Clock) -> None:
+        road = Road(clock, hash_key="")
+        road.enqueue("0001")
+        assert road.run("0001") == "sent"
+
+    def test_what_asks_for_nothing_of_the_list_goes_on(self, clock: Clock) -> None:
+        """No text, and what is sent whether they want texts or not."""
+        road = Road(clock)
+        road.bench.run(OptOuts(road.bench.settings).put(NUMBER, By.APPLICATION, out=True))
+        road.enqueue("0001", Lookup(to=NUMBER))
+        road.enqueue("0002")
+        road.bench.redis.hset("d:j:0002", "ps", "1")
+        road.bench.settings = settings(hash_key="")
+        assert [road.run("0001"), road.run("0002")] == ["sent", "sent"]
+
+    def test_it_leaves_a_stop_to_a_worker_that_can_read_it(
+        self, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        one = desk(clock)
+        keyed, one.reader._settings = one.reader._settings, settings(hash_key="")
+        id_ = one.put(kind="text", from_=NUMBER, to=OUR_NUMBER, text="STOP")
+        assert one.read(id_) == "left"
+        assert "DISPATCHER_HASH_KEY is not set" in caplog.text
+        one.reader._settings = keyed
+        assert one.read(id_) == "1 inbound, 1 optouts"
+
+    def test_whoever_tells_a_provider_to_leave_somebody_alone_needs_it_too(self, shop: Shop) -> None:
+        """Else the provider would be told, and our own list not."""
+        shop.dispatcher.opt_out(OTHER)
+        with Dispatcher(settings(hash_key="", secret_key=SECRET_KEY, providers={"textgoto": {"uid": "x"}})) as d:
+            d._store.redis = shop.bench.redis
+            with pytest.raises(ConfigurationError, match="DISPATCHER_HASH_KEY"):
+                d.operation("textgoto", "optout.add", number=NUMBER)
+            assert d.jobs() == []
