@@ -13,7 +13,7 @@ import msgspec
 
 from dispatcher import quiet as hours
 from dispatcher.errors import InvalidRequest
-from dispatcher.jobs import Category, OnUnknown, Send
+from dispatcher.jobs import Category, Lookup, OnUnknown, Send
 from dispatcher.outcomes import Failure, FailureKind
 from dispatcher.states import State
 from workers.providers.base import Repeat
@@ -143,12 +143,17 @@ def following(job: Work) -> str:
     return rest[0] if rest else ""
 
 
+def elsewhere(job: Work) -> str:
+    """Return the account that a job may go on to; "" for none: a lookup that may have been paid stays where it is."""
+    return "" if job.doubtful and isinstance(job.request, Lookup) else following(job)
+
+
 def decide(job: Work, failure: Failure, repeat: Again, most: Bounds, *, now: float, chance: float) -> Decision:
     """Return what to do about `failure`, the end of the attempt after `job.attempts` others.
 
     `now` is in milliseconds since 1970, on Redis' clock; `chance` a random number from 0 to 1, for the jitter.
     """
-    attempt, after = job.attempts + 1, following(job)
+    attempt, after = job.attempts + 1, elsewhere(job)
     ambiguous = failure.kind == FailureKind.AMBIGUOUS
     decision: Decision
     if failure.kind in _OF_THE_OPERATOR:
@@ -197,7 +202,7 @@ def quiet(rules: tuple[hours.Rule, ...], job: Work, now: float) -> Quiet | None:
 
 def held_back(job: Work, reason: str) -> str:
     """Return the account that a job goes on to rather than wait for `reason`, without an attempt; "" for none."""
-    return following(job) if reason in {"breaker", "suspended"} else ""
+    return elsewhere(job) if reason in {"breaker", "suspended"} else ""
 
 
 def backoff(category: Category, attempt: int, chance: float) -> float:

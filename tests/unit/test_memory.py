@@ -453,6 +453,19 @@ def test_a_route_of_two_accounts_makes_no_more_of_it(desk: Desk) -> None:
     assert len(desk.wire.sent) == 2
 
 
+def test_nor_does_what_keeps_it_from_being_asked_again(desk: Desk) -> None:
+    """Whose answers get lost is soon left alone by the breaker: the next account would be paid as well."""
+    desk.enqueue("0001", Lookup(to=NUMBER), terms=Terms())
+    raw = msgspec.json.decode(desk.bench.redis.hget("d:j:0001", "d")) | {"route": ["plain", "other"]}
+    desk.bench.redis.hset("d:j:0001", "d", msgspec.json.encode(raw))
+    desk.adapter.outcomes = {"0001": LOST}
+    assert desk.run("0001") == "queued:retry"
+    desk.clock.advance(10)
+    desk.gate.grants = [Later(5, "breaker")]
+    assert desk.go_on() == ["queued:breaker"]
+    assert desk.bench.raw("0001")["p"] == "plain"
+
+
 def test_one_that_moves_on_to_another_account_lets_those_behind_it_go(desk: Desk) -> None:
     desk.ask("0001")
     desk.ask("0002")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcher.jobs import Category, Kind, Lookup, OnUnknown, Work
+from dispatcher.jobs import Category, Kind, Lookup, OnUnknown, Send, Work
 from dispatcher.outcomes import Failure, FailureKind
 from tests.unit.support import NUMBER, settings
 from workers.policy import (
@@ -324,6 +324,19 @@ def test_what_an_adapter_refuses_unasked_another_may_take(kind: str, moves: bool
     failure = Failure(kind=FailureKind(kind))
     assert refused(work(route=ROUTE), failure) == (Failover("q", spent=False) if moves else GiveUp())
     assert refused(work(), failure) == GiveUp()
+
+
+@pytest.mark.parametrize("kind", ["not_sent", "unauthorized", "insufficient_funds", "throttled", "ambiguous"])
+def test_a_lookup_that_may_have_been_paid_is_asked_nowhere_else(kind: str) -> None:
+    terms: dict[str, Any] = {"repeat": "once", "attempt": 2, "retry_after": 90, "doubtful": True}
+    assert decided(kind, **terms, route=ROUTE) == decided(kind, **terms)
+    assert [held_back(work(2, route=ROUTE, doubtful=True), reason) for reason in ("breaker", "suspended")] == ["", ""]
+
+
+def test_a_text_that_may_have_been_taken_goes_on_as_its_caller_asked() -> None:
+    text: dict[str, Any] = {"kind": Kind.SEND, "operation": "send", "request": Send(to=NUMBER, text="Hello")}
+    job = msgspec.structs.replace(work(2, route=ROUTE, doubtful=True), **text)
+    assert held_back(job, "breaker") == "q"
 
 
 def test_a_job_waits_for_a_limit_and_for_nothing_else_where_another_account_is_left() -> None:
