@@ -779,7 +779,10 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
         job = yield from self._waiting(asked.id, timeout=timeout)
         if job.state != State.COMPLETED:
             return Check(valid=False, status="pending")
-        outcome = Checked(verification=id_, valid=job.result["valid"], status=job.result["status"])
+        told = job.result
+        outcome = Checked(
+            verification=id_, valid=told["valid"], status=told["status"], doubtful=told.get("doubtful", False)
+        )
         verdict, status = self._store.run(
             verifications.verdict(self.settings, self._calls, request, outcome, asked=True)
         )

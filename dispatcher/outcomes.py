@@ -99,6 +99,14 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     verification: str
     valid: bool
     status: str
+    #: It was asked before, and says that some code was right: this one, unless another's answer was lost as well.
+    doubtful: bool = False
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What its job has as its result."""
+        told: dict[str, Any] = {"valid": self.valid, "status": self.status}
+        return told | {"doubtful": True} if self.doubtful else told
 
 
 Outcome: TypeAlias = Accepted | Found | Checked | Failure

@@ -52,7 +52,7 @@ from dispatcher.suspensions import OPERATION, Suspension
 from dispatcher.suspensions import read as read_suspension
 
 if TYPE_CHECKING:
-    from dispatcher.outcomes import Failure
+    from dispatcher.outcomes import Checked, Failure
     from dispatcher.records import Record
     from dispatcher.settings import Settings
 
@@ -640,13 +640,15 @@ class Calls:
         return Call(script("check"), [call_name(), id_, code_hash, tries], _read_checked)
 
     def judged(
-        self, id_: str, code_hash: str, status: str, *, valid: bool, tries: int, asked: bool = False
+        self, told: Checked, code_hash: str, *, tries: int, asked: bool = False
     ) -> Call[tuple[CodeVerdict, str]]:
         """Write what a provider that checks codes itself said of one; answers as `check` does.
 
         `asked` says that it is asked for whoever typed the code: of all who do, one is told that it is right.
         """
-        arguments = [id_, code_hash, status, "1" if valid else "", tries, call_name() if asked else ""]
+        right = ("?" if told.doubtful else "1") if told.valid else ""
+        arguments: list[bytes | str | float] = [told.verification, code_hash, told.status, right, tries]
+        arguments.append(call_name() if asked else "")
         return Call(script("judged"), arguments, _read_checked)
 
     def uncode(self, id_: str) -> Call[list[str]]:

@@ -268,7 +268,7 @@ def verdict(
     """Return the call that writes what a provider said of the code in `request`; `asked` for who typed it."""
     code = str(request.arguments.get("code", "")) if isinstance(request, Operation) else ""
     hashed = settings.hashed("code", outcome.verification, code)
-    return calls.judged(outcome.verification, hashed, outcome.status, valid=outcome.valid, tries=CHECKS, asked=asked)
+    return calls.judged(outcome, hashed, tries=CHECKS, asked=asked)
 
 
 # -- prefixes that are closed ------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ class Moves:
         if isinstance(outcome, Accepted):
             return self._accepted(job, token, outcome)
         if isinstance(outcome, Checked):
-            outcome = Found(result={"valid": outcome.valid, "status": outcome.status})
+            outcome = Found(result=outcome.result)
         result = self._sealer.seal(msgspec.json.encode(outcome.result), job.id)
         return Advance(
             id=job.id,

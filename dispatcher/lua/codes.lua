@@ -69,3 +69,11 @@ local function unanswered(job, hash)
   end
   return count
 end
+
+-- Whether a provider was asked about any other code without an answer.
+local function others_unanswered(job, hash)
+  for code, known in string.gmatch(job.v.vl or '', '(%S+) (%S+)') do
+    if code ~= hash and known == '?' then return true end
+  end
+  return false
+end

@@ -21,6 +21,7 @@ from dispatcher import (
     VerificationRefused,
 )
 from dispatcher.guards import USUAL, Conversion, Guards, Window, listed, parse
+from dispatcher.outcomes import Checked
 from tests.unit.support import NUMBER, OTHER, Clock, leaks, settings
 from tests.unit.test_client import ALL, Shop
 
@@ -465,7 +466,8 @@ def test_what_the_provider_judges_counts_as_approved(shop_with: Any) -> None:
     shop.sent(job.id)
     hashed = shop.bench.settings.hashed("code", job.id, "012837")
     shop.bench.check(job.id, hashed)
-    shop.bench.run(shop.bench.calls.judged(job.id, hashed, "approved", valid=True, tries=5))
+    told = Checked(verification=job.id, valid=True, status="approved")
+    shop.bench.run(shop.bench.calls.judged(told, hashed, tries=5))
     shop.dispatcher.verify(NUMBER)
 
 

@@ -25,6 +25,7 @@ from dispatcher.guards import parse as parse_guards
 from dispatcher.jobs import Category, Operation, Terms
 from dispatcher.memory import Ask, LookupCalls
 from dispatcher.optouts import OptOuts
+from dispatcher.outcomes import Checked
 from dispatcher.settings import load
 from dispatcher.store import Calls, Claim
 from tests.unit import test_client
@@ -185,7 +186,9 @@ class Story:
         self.sent(judged)
         hashed = self.bench.settings.hashed("code", judged, "1")
         self.bench.check(judged, hashed)
-        self.bench.run(self.bench.calls.judged(judged, hashed, "approved", valid=True, tries=5))
+        self.bench.run(
+            self.bench.calls.judged(Checked(verification=judged, valid=True, status="approved"), hashed, tries=5)
+        )
         self.again()
 
     def again(self) -> None:

@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dispatcher.errors import ConfigurationError, IdempotencyConflict, StoreUnavailable
+from dispatcher.outcomes import Checked
 from dispatcher.states import SETTLED, State
 from dispatcher.store import Advance, Claim
 from tests.unit.support import NUMBER, SECRET_KEY, TEXT, Bench, Clock, leaks, record
@@ -1204,10 +1205,13 @@ def test_the_providers_word_counts_while_a_verification_is_pending(
     assert bench.events()[1:] == ([(f"verification.{becomes}", "0001")] if becomes != is_ else [])
 
 
-def judged(bench: Bench, code: str, told: str, *, valid: bool | None = None, asked: bool = False) -> tuple[int, str]:
+def judged(
+    bench: Bench, code: str, told: str, *, valid: bool | None = None, doubtful: bool = False, asked: bool = False
+) -> tuple[int, str]:
     """Let a provider have judged a code of 0001."""
     right = told == "approved" if valid is None else valid
-    return bench.run(bench.calls.judged("0001", code, told, valid=right, tries=5, asked=asked))
+    outcome = Checked(verification="0001", valid=right, status=told, doubtful=doubtful)
+    return bench.run(bench.calls.judged(outcome, code, tries=5, asked=asked))
 
 
 @pytest.fixture
@@ -1251,6 +1255,33 @@ def test_already_verified_is_the_success_of_a_check_whose_answer_never_came(
     assert judging.check("0001", "right") == ((0, "approved") if verdict[0] else (-2, "pending"))
 
 
+@pytest.mark.parametrize("code", ["right", "wrong"])
+@pytest.mark.parametrize("again", [pytest.param(True, id="typed again"), pytest.param(False, id="asked again")])
+def test_where_the_answers_about_two_codes_were_lost_neither_is_right(judging: Bench, code: str, again: bool) -> None:
+    """One of them was taken, and nobody can tell which."""
+    judging.check("0001", "wrong")
+    judging.check("0001", "right")
+    if again:
+        judging.check("0001", code)
+    for _ in range(2):
+        assert judged(judging, code, "approved", valid=not again, doubtful=not again, asked=True) == (0, "pending")
+    judging.check("0001", "third")
+    assert judged(judging, "third", "approved", valid=False, asked=True) == (0, "pending")
+
+
+def test_what_was_judged_is_not_in_doubt(judging: Bench) -> None:
+    judging.check("0001", "wrong")
+    judged(judging, "wrong", "pending")
+    judging.check("0001", "right")
+    assert judged(judging, "right", "approved", doubtful=True, asked=True) == (1, "approved")
+
+
+def test_a_plain_yes_leaves_no_doubt(judging: Bench) -> None:
+    judging.check("0001", "lost")
+    judging.check("0001", "right")
+    assert judged(judging, "right", "approved", asked=True) == (1, "approved")
+
+
 def test_the_fifth_wrong_code_ends_it_whoever_judges(judging: Bench) -> None:
     for _ in range(4):
         judging.check("0001", "wrong")
@@ -1271,7 +1302,8 @@ def test_judging_what_is_no_verification_changes_nothing(bench: Bench) -> None:
     bench.create("0001")
     before = bench.dump()
     for id_ in ("0001", "gone"):
-        assert bench.run(bench.calls.judged(id_, "typed", "approved", valid=True, tries=5)) == (0, "")
+        told = Checked(verification=id_, valid=True, status="approved")
+        assert bench.run(bench.calls.judged(told, "typed", tries=5)) == (0, "")
     assert bench.dump() == before
 
 

@@ -331,6 +331,18 @@ def test_a_success_that_was_lost_is_told_to_who_types_the_same_again(judge: Judg
     assert d.check(id_, CODE) == Check(valid=False, status="approved")
 
 
+def test_where_two_codes_are_in_doubt_a_wrong_one_is_not_taken_for_the_right_one(judge: Judge) -> None:
+    """Both were typed while no answer came, and one of them was taken: another code is sent then."""
+    d, id_ = judge.shop.dispatcher, judge.job.id
+    judge.says = [None, None, (False, "approved"), (False, "approved")]
+    for code in ("999999", CODE):
+        with pytest.raises(WaitTimeout):
+            d.check(id_, code)
+    assert [d.check(id_, code).valid for code in ("999999", CODE)] == [False, False]
+    judge.shop.clock.advance(31)
+    assert d.resend(id_).resend_of == id_
+
+
 # -- what a check costs ------------------------------------------------------------------------------------------------
 
 

@@ -691,14 +691,16 @@ def _verifying(told: dict[str, Any], job: Work) -> Outcome:
 def _checked(told: dict[str, Any], job: Work) -> Outcome:
     """Read "Validate Token": a code can be checked with success once.
 
-    "OTP already verified" after an attempt whose answer was lost is the success of that attempt; after none it is a
-    code that is used a second time.
+    "OTP already verified" after an attempt whose answer was lost is the success of that attempt, or of another code's;
+    after none it is a code that is used a second time.
     """
-    status = text(told.get("status")).lower()
-    verdict = (job.doubtful, "approved") if status == _VERIFIED_BEFORE else _VERDICTS.get(status)
+    status, verification = text(told.get("status")).lower(), word(given(job)["verification"])
+    if status == _VERIFIED_BEFORE:
+        return Checked(verification=verification, valid=job.doubtful, status="approved", doubtful=job.doubtful)
+    verdict = _VERDICTS.get(status)
     if verdict is None:
         return lost("verdict")
-    return Checked(verification=word(given(job)["verification"]), valid=verdict[0], status=verdict[1])
+    return Checked(verification=verification, valid=verdict[0], status=verdict[1])
 
 
 def _not_a_code(job: Work) -> Outcome | None:
