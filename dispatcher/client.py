@@ -332,7 +332,8 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
     ) -> Job:
         """Send another code for a verification, asked for as it was, and return the new job; the old code is dead.
 
-        The new job's `resend_of` names the old one, and `check` takes either id. It may go by another `provider`.
+        The new job's `resend_of` names the old one, and `check` takes either id. It may go by another `provider`, which
+        gets none of the options that were another's.
         Raises `ResendTooSoon` less than `DISPATCHER_RESEND_AFTER` seconds after the last code, `IllegalMove` where the
         verification was approved or taken back, `NotFound`, and what `verify` raises: guards count it like any other.
         """

@@ -460,7 +460,11 @@ class Drafts:
 
         It goes the whole way of the old one once more, unless there is another `route`. Raises `InvalidRequest`.
         """
-        return self._asked_again(old, request, route or _whole_way(old, account), callback, {"resend_of": id_})
+        if route is None:
+            route = _whole_way(old, account)
+        else:
+            request = _options_for(route, request, old.route or (account,))
+        return self._asked_again(old, request, route, callback, {"resend_of": id_})
 
     def _asked_again(
         self, old: records.Public, request: Request, route: Route, callback: str, origin: dict[str, Any]
@@ -527,6 +531,16 @@ def _routed(request: Request, route: Route) -> Request:
     if not isinstance(request, Send | Verify) or not records.by_account(request.options, route.known):
         return request
     mine = {one: request.options[one] for one in route.accounts if one in request.options}
+    only = mine.get(route.accounts[0], {}) if len(route.accounts) == 1 else mine
+    return msgspec.structs.replace(request, options=only)
+
+
+def _options_for(route: Route, request: Verify, before: Sequence[str]) -> Verify:
+    """Give each account of another route the options that it had on the one before: they are nobody else's."""
+    had = request.options
+    if not records.by_account(had, before if len(before) > 1 else ()):
+        had = dict.fromkeys(before, had)
+    mine = {one: had[one] for one in route.accounts if had.get(one)}
     only = mine.get(route.accounts[0], {}) if len(route.accounts) == 1 else mine
     return msgspec.structs.replace(request, options=only)
 

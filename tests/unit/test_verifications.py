@@ -222,6 +222,32 @@ def test_it_may_go_by_another_account(shop: Shop, first: Job) -> None:
 # -- taken back --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("first", "options", "then", "goes"),
+    [
+        pytest.param("textgoto", {"delay": 5}, "other", {}, id="another account"),
+        pytest.param("textgoto", {"delay": 5}, "textgoto", {"delay": 5}, id="the same"),
+        pytest.param(
+            "textgoto", {"delay": 5}, ["other", "textgoto"], {"textgoto": {"delay": 5}}, id="the same among others"
+        ),
+        pytest.param(
+            ["textgoto", "other"], {"textgoto": {"delay": 5}, "other": {"x": 1}}, "other", {"x": 1}, id="one of several"
+        ),
+        pytest.param(["textgoto", "other"], {"delay": 5}, "other", {"delay": 5}, id="that were for each of several"),
+    ],
+)  # fmt: skip
+def test_by_another_account_each_has_the_options_that_were_its_own(
+    shop: Shop, first: Any, options: dict[str, Any], then: Any, goes: dict[str, Any]
+) -> None:
+    """What one provider knows another refuses: the old code would be dead, and no new one sent."""
+    shop.serve("other", *test_client.ALL)
+    job = shop.dispatcher.verify(NUMBER, provider=first, options=options)
+    shop.clock.advance(30)
+    new = shop.dispatcher.resend(job.id, provider=then)
+    _, request = stored(new.id, shop.bench.redis.hgetall(f"d:j:{new.id}"), shop.bench.settings.sealer())
+    assert getattr(request, "options", None) == goes
+
+
 def test_a_code_can_be_taken_back_after_it_was_sent(shop: Shop, first: Job) -> None:
     """It is right no more; that it was sent stays so."""
     told = shop.dispatcher.cancel(first.id)
