@@ -340,9 +340,13 @@ class Dispatcher(ReadingVerbs, PeopleVerbs, OperatingVerbs):
         self.settings.require_secrets("a verification")
         keys = verifications.guard_keys(guard_keys)
         old = verifications.read_newest(self._store, checks.text("id_", id_), self._sealer)
-        route = None if provider is None else self._route(provider, "verify", old.request, old.public.terms)
-        record = self._drafts.resent(old.id, old.provider, old.public, old.request, route, callback=old.callback)
-        return self._verify(record, old.request, old.public.terms, keys, old.id)
+        asked = old.public
+        if isinstance(provider, str) or (isinstance(provider, Sequence) and len(provider) == 1):
+            # With one account alone there is nothing to go on to.
+            asked = msgspec.structs.replace(asked, failover_after=None)
+        route = None if provider is None else self._route(provider, "verify", old.request, asked.terms)
+        record = self._drafts.resent(old.id, old.provider, asked, old.request, route, callback=old.callback)
+        return self._verify(record, old.request, asked.terms, keys, old.id)
 
     def _verify(
         self, record: records.Record, request: Verify, terms: Terms, keys: Mapping[str, str], resends: str = ""

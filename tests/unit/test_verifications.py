@@ -219,6 +219,17 @@ def test_it_may_go_by_another_account(shop: Shop, first: Job) -> None:
     assert (new.provider, shop.published[-1]) == ("other", ("other.high", [new.id]))
 
 
+@pytest.mark.parametrize(("provider", "watched"), [("other", None), (["other"], None), (["other", "textgoto"], 30)])
+def test_by_one_account_alone_it_waits_for_no_other(shop: Shop, provider: Any, watched: int | None) -> None:
+    """Whoever asks for it cannot take `failover_after` back."""
+    shop.serve("other", *test_client.ALL)
+    job = shop.dispatcher.verify(NUMBER, provider=["textgoto", "other"], failover_after=30)
+    shop.clock.advance(30)
+    new = shop.dispatcher.resend(job.id, provider=provider)
+    public, _ = stored(new.id, shop.bench.redis.hgetall(f"d:j:{new.id}"), shop.bench.settings.sealer())
+    assert public.terms.failover_after == watched
+
+
 # -- taken back --------------------------------------------------------------------------------------------------------
 
 
