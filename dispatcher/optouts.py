@@ -321,14 +321,15 @@ class OptOuts:
         listed = Listed(number=_parsed(number), by=By.PROVIDER, provider=provider)
         return self._call("out" if out else "in", listed, at, once=once, account=provider)
 
-    def refused(self, number: str, provider: str, *, noted: bool = False) -> Call[Said]:
+    def refused(self, number: str, provider: str, *, noted: bool = False, forgotten: bool = False) -> Call[Said]:
         """Take in that a provider refused a text to an E.164 number, since the person opted out there.
 
         Where it blocked them before they wanted texts again, that says nothing new. `noted` says that it is nothing
-        the person said, such as a register: then the account's block is noted alone.
+        the person said, such as a register: then the account's block is noted alone. Of a person who was `forgotten`
+        the hash alone is kept.
         """
-        listed = Listed(number=number, by=By.PROVIDER, provider=provider)
-        return self._call("out", listed, None, account=provider, refused="noted" if noted else "refused")
+        listed, word = Listed(number=number, by=By.PROVIDER, provider=provider), "noted" if noted else "refused"
+        return self._call("out", listed, None, account=provider, refused=word, forgotten=forgotten)
 
     def put(
         self,
@@ -365,15 +366,17 @@ class OptOuts:
         most: int = 0,
         account: str = "",
         refused: str = "",
+        forgotten: bool = False,
         lifted: Sequence[tuple[str, str, str]] = (),
     ) -> Call[Said]:
         number = self._settings.hashed("number", listed.number) if listed.number else ""
-        event = self._sealer.seal(msgspec.json.encode(listed), number)
+        told = msgspec.structs.replace(listed, number="") if forgotten else listed
+        event = self._sealer.seal(msgspec.json.encode(told), number)
         said = "" if at is None else at
         arguments: list[bytes | str | float] = [once, self._remembered, text, verdict, number, said, listed.by, event]
         arguments += ("1" if ref else "", callback, most, account, refused)
         if number and verdict == "out":
-            arguments += (self.field(listed.number, listed.tenant, listed.sender), self.kept(listed))
+            arguments += (self.field(listed.number, listed.tenant, listed.sender), self.kept(told))
         elif number and verdict == "in":
             for sender, tenant, by in lifted or ((listed.sender, listed.tenant, ""),):
                 arguments += (self.field(listed.number, tenant, sender), by)

@@ -471,10 +471,10 @@ class Calls:
         return Call(script("advance"), arguments, _decoded, durable=durable, lasting=lasting)
 
     def receipts(self, words: Sequence[Word]) -> Call[list[str]]:
-        """Take in what providers told of jobs afterwards; answers for each "moved", "late" or "early".
+        """Take in what providers told of jobs afterwards; answers for each "moved", "late", "forgotten" or "early".
 
-        *Late* is what changes nothing, since it was told before or leads back; *early* what waits for its job's own
-        answer, which tells the reference.
+        *Late* is what changes nothing, since it was told before or leads back; *forgotten* what is about a person who
+        is; *early* what waits for its job's own answer, which tells the reference.
         """
         arguments: list[bytes | str | float] = [self._keep, self._receipts_within]
         for one in words:

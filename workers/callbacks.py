@@ -35,7 +35,7 @@ log = logging.getLogger("dispatcher.worker")
 T = TypeVar("T")
 
 #: What `Calls.receipts` answers, as it is counted.
-_COUNTED: Final = {"moved": "applied", "late": "late", "early": "early"}
+_COUNTED: Final = {"moved": "applied", "late": "late", "forgotten": "late", "early": "early"}
 
 
 class Reader:
@@ -97,11 +97,13 @@ class Reader:
     ) -> tuple[Counter[str], list[str]]:
         """Write what a callback tells; answer what it was, and what those receipts wait under that came early."""
         counts: Counter[str] = Counter() if told else Counter(unread=1)
-        words = [self._word(adapter, receipt) for receipt in told if isinstance(receipt, Receipt)]
+        receipts = [piece for piece in told if isinstance(piece, Receipt)]
+        words = [self._word(adapter, receipt) for receipt in receipts]
         ends = await self._store.run(self._calls.receipts(words)) if words else []
-        receipts = ((adapter, piece.number, piece.news.failure) for piece in told if isinstance(piece, Receipt))
-        for call in consent.refusals(self._optouts, receipts):
-            await self._store.run(call)
+        for receipt, end in zip(receipts, ends, strict=True):
+            news = [(adapter, receipt.number, receipt.news.failure)]
+            for call in consent.refusals(self._optouts, news, forgotten=end == "forgotten"):
+                await self._store.run(call)
         counts.update(_COUNTED[end] for end in ends)
         for piece in told:
             if isinstance(piece, Inbound):

@@ -22,11 +22,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("dispatcher.worker")
 
 
-def refusals(optouts: OptOuts, told: Iterable[tuple[Adapter, str, Outcome | None]]) -> Iterator[Call[Said]]:
-    """Yield what puts those on the list who opted out at their provider: it told so of a text to that number."""
+def refusals(
+    optouts: OptOuts, told: Iterable[tuple[Adapter, str, Outcome | None]], *, forgotten: bool = False
+) -> Iterator[Call[Said]]:
+    """Yield what puts those on the list who opted out at their provider: it told so of a text to that number.
+
+    Of those who were `forgotten` since it was sent the hash alone comes there.
+    """
     for adapter, number, outcome in told:
         if number and isinstance(outcome, Failure) and outcome.kind == FailureKind.OPTED_OUT:
-            yield optouts.refused(number, adapter.account, noted=outcome.code in adapter.not_their_word)
+            noted = outcome.code in adapter.not_their_word
+            yield optouts.refused(number, adapter.account, noted=noted, forgotten=forgotten)
 
 
 class Answers:

@@ -1,8 +1,8 @@
 -- Take in what providers tell of jobs afterwards, by a receipt or when asked.
 -- ARGV: ms to keep jobs, ms that a receipt is waited for, then for each: provider, our job's id or "", the hash of its
 --       reference or "", state or "", detail, part, parts, n, and n pairs of field and value to set
--- Returns for each: "moved"; "late" where its job is known and stays as it is; "early" where no job has that reference
--- yet, so that it waits for one.
+-- Returns for each: "moved"; "late" where its job is known and stays as it is; "forgotten" where the person of its job was,
+-- whether that moved or not; "early" where no job has that reference yet, so that it waits for one.
 local keep, waited = ARGV[1], ARGV[2]
 local now = now_ms()
 local answer = {}
@@ -29,7 +29,7 @@ while i <= #ARGV do
       if next and asked and key ~= '' then watch(job, asked * 1000, now, keep) end
       if key ~= '' then expect(job, key, FIRST_LOOK, waited, now, keep, provider) end
     end
-    answer[#answer + 1] = moved and 'moved' or 'late'
+    answer[#answer + 1] = job.v.fg and 'forgotten' or moved and 'moved' or 'late'
   elseif key == '' then
     answer[#answer + 1] = 'late'
   else

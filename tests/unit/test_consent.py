@@ -455,6 +455,20 @@ class TestBlocks:
         one.receipt("undelivered", refused="1")
         assert one.bench.redis.hexists("d:nb", one.bench.settings.hashed("number", NUMBER))
 
+    def test_of_who_was_forgotten_since_the_hash_alone_comes_onto_the_list(self, clock: Clock) -> None:
+        """It is kept for ever, and so would the number be."""
+        one = desk(clock)
+        one.sent("0001")
+        assert one.bench.run(one.bench.calls.forget([("0001", b'{"kind":"send","operation":"send"}')])) == ["forgotten"]
+        assert one.receipt("undelivered", refused="1") == "late"
+        d = Dispatcher(one.bench.settings)
+        d._store.redis = one.bench.redis
+        assert d.opted_out(NUMBER)
+        assert [entry.number for entry in d.opt_outs(NUMBER, reveal=True)] == [None]
+        assert [event.data["number"] for event in d.events("0", timeout=0, reveal=True) if "optout" in event.type] == [
+            ""
+        ]
+
 
 def test_without_a_hash_key_there_is_no_list(clock: Clock) -> None:
     bench = Bench(clock, hash_key="", secret_key="")
