@@ -171,6 +171,11 @@ def is_number(sender: str) -> bool:
     return same_sender(sender).isdigit()
 
 
+def is_texted(sender: str) -> bool:
+    """Say whether a text to whom one came from could be sent: not to a short code, or a number without its country."""
+    return bool(_parsed(sender))
+
+
 class OptOuts:
     """The calls that put numbers on the list and take them off it, and what asks it."""
 

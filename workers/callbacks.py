@@ -17,7 +17,7 @@ import msgspec
 
 from dispatcher.callbacks import TRIES, CallbackCalls, Kept
 from dispatcher.errors import ConfigurationError, StoreUnavailable
-from dispatcher.optouts import OptOuts, Text
+from dispatcher.optouts import OptOuts, Text, is_texted
 from dispatcher.store import Call, Caller, Calls, Word
 from workers import consent
 from workers.adapters import receipt_key
@@ -130,6 +130,10 @@ class Reader:
             received=one.at,
             verdict=self._optouts.verdict(told.text),
         )
+        if text.verdict == "out" and not is_texted(text.sender):
+            log.warning(
+                "a stop that came by %s is from no number that can be texted: nobody is on the list", one.account
+            )
         said = await self._store.run(self._optouts.said(text, told.ref, one.id))
         if said.owed:
             await self._answers.send(adapter, told, text, one.id)

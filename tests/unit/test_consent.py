@@ -476,6 +476,18 @@ def test_without_a_hash_key_there_is_no_list(clock: Clock) -> None:
     assert not bench.redis.exists("d:no", "d:nb")
 
 
+@pytest.mark.parametrize(("sender", "said"), [("5215512345678", True), ("60777", True), (NUMBER, False)])
+def test_a_stop_that_puts_nobody_on_the_list_is_told(
+    clock: Clock, caplog: pytest.LogCaptureFixture, sender: str, said: bool
+) -> None:
+    """Such as a number in a form that its country gave up: whoever runs this must know that somebody said stop."""
+    one = desk(clock)
+    one.text("STOP", sender=sender, ref="1")
+    assert ("a stop that came by ringer is from no number" in caplog.text) is said
+    assert one.bench.redis.exists("d:no") == (not said)
+    assert not leaks(caplog.text, sender)
+
+
 class TestWithoutTheKey:
     """A worker that was started without a hash key, before there was a list, and still runs."""
 
