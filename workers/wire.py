@@ -31,6 +31,13 @@ _RESOLVED: Final = 10.0
 #: Seconds after which the next address of a name is tried beside the one before (RFC 8305).
 _NEXT_ADDRESS: Final = 0.25
 
+#: Seconds that a connection stays open after an answer before others to its origin are used again. Some servers close
+#: theirs after each answer and do not say so: what is written then is lost with it, and in doubt.
+_PROOF: Final = 0.1
+
+#: Seconds that an origin nobody asks for is remembered.
+_REMEMBERED: Final = 600.0
+
 #: Headers that tell where a message ends: of a request the engine alone says it.
 FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection"})
 
@@ -242,6 +249,48 @@ class Connection(asyncio.Protocol):
             )
 
 
+class Rest:
+    """The connections to one origin that wait for a request, and whether it keeps such open.
+
+    Before that was seen, for `proof` seconds, there is one at most, and it is not used again.
+    """
+
+    def __init__(self, proof: float) -> None:
+        """Begin with `proof` seconds."""
+        #: The latest used is used next, so that those which are too many get old.
+        self.idle: list[Connection] = []
+        self.kept, self.at, self.proof = False, 0.0, proof
+
+    def take_in(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+        """Let a connection wait here, or close one that is not wanted."""
+        self.at = loop.time()
+        if not self.kept:
+            if any(one.usable for one in self.idle):
+                connection.transport.abort()
+                return
+            self.idle.clear()
+            loop.call_later(self.proof, self._judge, connection)
+        self.idle.append(connection)
+
+    def doubt(self, most: float) -> None:
+        """Heed that one which was used again had been closed: the next proof takes longer, `most` seconds at most."""
+        if self.kept:
+            self.kept, self.proof = False, min(2 * self.proof, most)
+            for connection in self.idle:
+                connection.transport.abort()
+
+    def _judge(self, connection: Connection) -> None:
+        self.kept = self.kept or connection.usable
+
+
+def _closed_before(oldest: float, idle: list[Connection]) -> list[Connection]:
+    """Close the connections that were last of use before then, and return the others."""
+    for connection in idle:
+        if connection.at <= oldest:
+            connection.transport.abort()
+    return [connection for connection in idle if connection.at > oldest]
+
+
 class Wire(httpx.AsyncBaseTransport):
     """The connections of one event loop, as many as are asked for at once, by origin."""
 
@@ -268,8 +317,7 @@ class Wire(httpx.AsyncBaseTransport):
         self._tls, self._connect_within, self._keepalive = tls, connect, keepalive
         self._read, self._max_body, self._reached = read, max_body, reached
         self._open: set[Connection] = set()
-        #: The latest used is used next, so that those which are too many get old.
-        self._idle: dict[Origin, list[Connection]] = {}
+        self._rests: dict[Origin, Rest] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self._resolving: dict[tuple[str, int], asyncio.Future[list[Any]]] = {}
         self._closed = False
@@ -282,8 +330,14 @@ class Wire(httpx.AsyncBaseTransport):
         url = request.url
         # A name with letters of its own in the form that is looked up.
         origin = (url.scheme, url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80))
-        connection = self._take(origin) or await self._connect(origin)
-        answer = await connection.ask(request.method, written(request), request.extensions.get(HEAD))
+        used = self._take(origin)
+        connection = used or await self._connect(origin)
+        try:
+            answer = await connection.ask(request.method, written(request), request.extensions.get(HEAD))
+        except (Dropped, httpx.ReadError):
+            if used is not None and origin in self._rests:
+                self._rests[origin].doubt(self._keepalive / 2)
+            raise
         self._give_back(origin, connection)
         return answer
 
@@ -303,9 +357,9 @@ class Wire(httpx.AsyncBaseTransport):
 
     def _take(self, origin: Origin) -> Connection | None:
         """Return an idle connection that may still be used. Only for one that is new it matters why it is not."""
-        idle, oldest = self._idle.get(origin), asyncio.get_running_loop().time() - self._keepalive
-        while idle:
-            connection = idle.pop()
+        rest, oldest = self._rests.get(origin), asyncio.get_running_loop().time() - self._keepalive
+        while rest is not None and rest.kept and rest.idle:
+            connection = rest.idle.pop()
             if connection.usable and connection.at > oldest:
                 return connection
             connection.transport.abort()
@@ -315,21 +369,22 @@ class Wire(httpx.AsyncBaseTransport):
         if self._closed or not connection.usable:
             connection.transport.abort()
             return
-        self._idle.setdefault(origin, []).append(connection)
+        loop = asyncio.get_running_loop()
+        rest = self._rests.get(origin)
+        if rest is None:
+            rest = self._rests[origin] = Rest(min(_PROOF, self._keepalive / 2))
+        rest.take_in(connection, loop)
         if self._sweeping is None:
-            self._sweeping = asyncio.get_running_loop().call_later(self._keepalive, self._sweep)
+            self._sweeping = loop.call_later(self._keepalive, self._sweep)
 
     def _sweep(self) -> None:
-        """Close what was idle for too long."""
+        """Close what was idle for too long, and forget origins that nobody asked for in a long time."""
         loop = asyncio.get_running_loop()
-        self._sweeping, oldest = None, loop.time() - self._keepalive
-        for origin, idle in self._idle.items():
-            for connection in idle:
-                if connection.at <= oldest:
-                    connection.transport.abort()
-            self._idle[origin] = [connection for connection in idle if connection.at > oldest]
-        self._idle = {origin: idle for origin, idle in self._idle.items() if idle}
-        if self._idle:
+        now, self._sweeping = loop.time(), None
+        for rest in self._rests.values():
+            rest.idle = _closed_before(now - self._keepalive, rest.idle)
+        self._rests = {origin: rest for origin, rest in self._rests.items() if rest.at > now - _REMEMBERED}
+        if self._rests:
             self._sweeping = loop.call_later(self._keepalive / 2, self._sweep)
 
     async def _connect(self, origin: Origin) -> Connection:

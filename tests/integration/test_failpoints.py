@@ -69,6 +69,7 @@ class Provider(threading.Thread):
         self.join(5)
 
 
+@pytest.mark.usefixtures("trusting")
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("body", [b"", b"body", LARGE], ids=["no body", "a body", "a large body"])
 def test_the_points_of_an_exchange_are_where_their_names_say(

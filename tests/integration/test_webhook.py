@@ -302,6 +302,7 @@ def test_this_machine_is_not_reached_however_it_is_written(host: str, authority:
 # -- connections -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("trusting")
 def test_a_connection_is_used_again_and_looked_up_once() -> None:
     asked: list[str] = []
 
