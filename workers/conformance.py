@@ -640,10 +640,15 @@ def obeys_too_many_requests(subject: Subject) -> None:
             ("30", 30.0),
             ("0", 0.0),
             ("", None),
-            ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+            ("Wed, 21 Oct 2026 07:28:00 GMT", 90.0),
+            ("Wed Oct 21 07:28:00 2026", 90.0),
+            ("Wed, 21 Oct 2026 07:26:00 GMT", 0.0),
+            ("Wed, 21 Oct 2036 07:28:00 GMT", 3600.0),
+            ("Wed, 21 Oct 99999 07:28:00 GMT", None),
             ("²", None),
         ]:
-            answer = Response(status=429, headers={"retry-after": header}, body=b"Too Many Requests")
+            headers = {"retry-after": header, "date": "Wed, 21 Oct 2026 07:26:30 GMT"}
+            answer = Response(status=429, headers=headers, body=b"Too Many Requests")
             (outcome,) = subject.made().parse(answer, group).values()
             assert isinstance(outcome, Failure)
             assert (outcome.kind, outcome.retry_after) == (FailureKind.THROTTLED, seconds)

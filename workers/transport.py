@@ -16,6 +16,8 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Self
@@ -224,7 +226,11 @@ class Transport:
             return classify(error)
         if self._reached is not None:
             self._reached("read.after")
-        return Response(status=answer.status_code, headers=dict(answer.headers.items()), body=body)
+        headers = dict(answer.headers.items())
+        if "retry-after" in headers:
+            # A date is counted from this one: "a recipient with a clock" adds it where it is missing (RFC 9110, 6.6.1).
+            headers.setdefault("date", format_datetime(datetime.now(UTC), usegmt=True))
+        return Response(status=answer.status_code, headers=headers, body=body)
 
     async def _try_again(self, request: httpx.Request, failed: Response | Failure, ends: float) -> Response | Failure:
         """Repeat what was surely not sent, while a whole connect still fits in before `ends`.

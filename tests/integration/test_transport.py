@@ -22,6 +22,7 @@ import threading
 import urllib.parse
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -387,6 +388,14 @@ def test_header_names_come_back_in_lower_case_and_repeated_ones_joined() -> None
     assert isinstance(outcome, Response)
     assert outcome.retry_after() == 7
     assert outcome.headers["x-one"] == "a, b"
+
+
+def test_an_answer_that_says_when_to_come_again_says_when_it_came() -> None:
+    """By a date that counts from its own, which some servers leave out."""
+    until = format_datetime(dt.datetime.now(dt.UTC) + dt.timedelta(minutes=20), usegmt=True)
+    outcome = run(one([Do.READ, answer(b"", "429 Slow", f"Retry-After: {until}")]))
+    assert isinstance(outcome, Response)
+    assert 600 < (outcome.retry_after() or 0) <= 1200
 
 
 def test_a_packed_answer_is_not_unpacked() -> None:

@@ -15,6 +15,8 @@ import hmac
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -84,9 +86,15 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
         return f"Response({self.status}, {len(self.body)} bytes)"
 
     def retry_after(self) -> float | None:
-        """Return the seconds of `Retry-After`, an hour at most; None where it is absent or a date."""
+        """Return the seconds of `Retry-After`, an hour at most; None where it is absent or cannot be read.
+
+        A date counts from the answer's own, `Date`: both are of the vendor's clock (RFC 9110, 10.2.3 and 6.6.1).
+        """
         value = self.headers.get("retry-after", "").strip()
-        return min(float(value), _HOUR) if value.isascii() and value.isdigit() and len(value) < _DIGITS else None
+        if value.isascii() and value.isdigit():
+            return min(float(value), _HOUR) if len(value) < _DIGITS else None
+        until, at = _moment(value), _moment(self.headers.get("date", ""))
+        return None if until is None or at is None else min(max(until - at, 0.0), _HOUR)
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -493,6 +501,14 @@ def by_status(response: Response, *, read: bool) -> Failure:
 def same_secret(given: str, expected: str) -> bool:
     """Compare two secrets in a time that tells nothing."""
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), expected.encode())
+
+
+def _moment(date: str) -> float | None:
+    """Return a date of HTTP's, which is in UTC though one form does not say so, in seconds since 1970; or None."""
+    try:
+        return parsedate_to_datetime(date).replace(tzinfo=UTC).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _is_origin(url: str) -> bool:
