@@ -93,6 +93,8 @@ class Connection(asyncio.Protocol):
         self._read, self._max_body, self._among, self._reached = read, max_body, among, reached
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
+        # What RFC 9112 says to read: folded lines (5.2), and lines that end with LF alone (2.2).
+        self._parser.set_dangerous_leniencies(lenient_headers=True, lenient_optional_cr_before_lf=True)
         self._waiting: asyncio.Future[httpx.Response] | None = None
         self._heard: Callable[[httpx.Response], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
