@@ -321,8 +321,43 @@ CASES: list[Any] = [
         Case([send()], None, told({"error": None, "msg": [row()]}), DONE), id="an error of null is none either"
     ),
     pytest.param(
-        Case([send()], None, told({"error": "NO_MESSAGE", "msg": [row()]}), [failed("invalid", "NO_MESSAGE")]),
-        id="an error beside an answer is one",
+        Case(TWO, None, told({"error": "INSUFFICIENT_CREDITS", "msg": [row()]}),
+             [Accepted(), failed("insufficient_funds", "INSUFFICIENT_CREDITS")]),
+        id="an error beside an answer is not of those that were charged",
+    ),
+    pytest.param(
+        Case(TWO, None, told({"error": "SITE_UNAVAILABLE", "msg": [row(), row(BOB, "SEND_FAILURE")]}),
+             [Accepted(), failed("not_sent", "SITE_UNAVAILABLE")], status=500),
+        id="nor is one with a status of HTTP's own",
+    ),
+    pytest.param(
+        Case([verify()], None, told({"error": "SITE_UNAVAILABLE", "msg": row(code="012837")}),
+             [Accepted(code="012837")]),
+        id="verify: an error beside a code that was charged",
+    ),
+    pytest.param(
+        Case([send()], None, told("INSUFFICIENT_CREDITS"), [failed("insufficient_funds", "INSUFFICIENT_CREDITS")]),
+        id="an error as a plain string, as APPEND_LIST answers",
+    ),
+    *(
+        pytest.param(
+            Case([send()], None, told({"error": "Something broke"}),
+                 [Failure(kind=FailureKind(kind), code=str(status), message=message)], status=status),
+            id=f"an error that no document names, with {status}",
+        )
+        for status, kind, message in (
+            (500, "ambiguous", "the answer is not in the provider's words"),
+            (503, "ambiguous", "the answer is not in the provider's words"),
+            (401, "unauthorized", "the provider's door is closed to us"),
+            (403, "unauthorized", "the provider's door is closed to us"),
+            (429, "throttled", "too many requests"),
+        )
+    ),
+    pytest.param(
+        Case([send()], None, told({"error": "SITE_UNAVAILABLE"}),
+             [Failure(kind=FailureKind.THROTTLED, code="429", message="too many requests", retry_after=7.0)],
+             status=429, headers={"retry-after": "7"}),
+        id="too many requests, in the vendor's words",
     ),
     # -- errors that no document names
     *(

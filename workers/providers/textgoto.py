@@ -7,6 +7,7 @@ leaves open is marked *inferred*: HTTP codes, a bad login's words, the answer of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -151,12 +152,10 @@ class TextGoto(Adapter):
     def parse(self, response: Response, group: Group) -> dict[str, Outcome]:
         """Read `output`, whichever of its five shapes it has, as an outcome for each job."""
         operation = group.jobs[0].operation
-        output = _output(response, read=self.operations[operation].repeat == "always")
-        if isinstance(output, Failure):
-            return {job.id: output for job in group.jobs}
+        output, failure = _output(response, read=self.operations[operation].repeat == "always")
         if operation in {"send", "verify"}:
-            return _by_number(output, group.jobs)
-        outcome = _RESULTS[operation](output)
+            return _by_number(output, group.jobs, failure)
+        outcome = failure or _RESULTS[operation](output)
         return {job.id: outcome for job in group.jobs}
 
     def number_facts(self, raw: Mapping[str, Any], number: str) -> Facts:
@@ -231,16 +230,31 @@ def _known(**fields: str | None) -> dict[str, str]:
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
-def _output(response: Response, *, read: bool) -> Any:
-    """Return `output` itself, or what went wrong with the request as a whole; `read` says that it changes nothing."""
+def _output(response: Response, *, read: bool) -> tuple[Any, Failure | None]:
+    """Return `output` itself, and what went wrong with the request as a whole; `read` says that it changes nothing."""
     told = document(response.body)
     if not isinstance(told, dict) or "output" not in told:
-        return by_status(response, read=read)
+        return None, by_status(response, read=read)
     output = told["output"]
+    error = _error(output)
+    if not error:
+        return (output, None) if response.status < ERRORS else (None, by_status(response, read=read))
+    failure = _failure(error)
+    unnamed = error not in _TOKENS and failure.kind == FailureKind.INVALID
+    by_http = response.status == HTTPStatus.TOO_MANY_REQUESTS or (unnamed and _tells(response.status))
+    return output, by_status(response, read=read) if by_http else failure
+
+
+def _error(output: Any) -> str:
+    """Return the error of a whole request; some functions answer a plain string, so that one may come as that, too."""
     error = _one(mapping(output).get("error"))
-    if error:
-        return _failure(str(error))
-    return output if response.status < ERRORS else by_status(response, read=read)
+    plain = isinstance(output, str) and output.strip() in _TOKENS
+    return output.strip() if plain else str(error).strip() if error else ""
+
+
+def _tells(status: int) -> bool:
+    """Say whether HTTP's own code tells more than an error that no document names."""
+    return status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN} or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _failure(token: str) -> Failure:
@@ -261,15 +275,20 @@ def _many(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _by_number(output: Any, jobs: tuple[Work, ...]) -> dict[str, Outcome]:
-    """SEND_MSISDN answers a list, VERIFICATION an object: either is taken for either."""
+def _by_number(output: Any, jobs: tuple[Work, ...], failure: Failure | None) -> dict[str, Outcome]:
+    """SEND_MSISDN answers a list, VERIFICATION an object: either is taken for either.
+
+    What went wrong with the request as a whole is told of all but those that were charged, so sent: credits may end in
+    the middle of one.
+    """
     told = _many(mapping(output).get("msg"))
     rows: dict[str, dict[str, Any]] = {}
     for row in told:
         # Of two rows for one number an OK outweighs: it was charged, so it was sent.
         if isinstance(row, dict) and not _is_ok(rows.get(number := bare(str(row.get("@msisdn", "")).strip()))):
             rows[number] = row
-    return {job.id: _row(rows.get(bare(job.to)), job) for job in jobs}
+    of = {job.id: rows.get(bare(job.to)) for job in jobs}
+    return {job.id: _row(of[job.id], job) if failure is None or _is_ok(of[job.id]) else failure for job in jobs}
 
 
 def _is_ok(row: dict[str, Any] | None) -> bool:
@@ -327,8 +346,6 @@ def _added(output: Any) -> Outcome:
 
 def _stopped(output: Any) -> Outcome:
     """*Inferred*: no answer is shown; any that is no error is taken for done, since asking again is harmless."""
-    if isinstance(output, str) and output.strip() in _TOKENS:
-        return _failure(output)
     rows = _many(mapping(output).get("msg"))
     bad = [str(row["@response"]) for row in rows if isinstance(row, dict) and row.get("@response", "OK") != "OK"]
     return _failure(bad[0]) if bad else Found(result={"stopped": True})
