@@ -466,7 +466,20 @@ CASES_: list[Any] = [
         ]),
         id="XML: a DTD is refused",
     ),
+    *(
+        pytest.param(
+            Case([send()], None, f"{before}{told_in_xml(SENT_XML)}", [TAKEN]),
+            id=f"XML: after {label}",
+        )
+        for label, before in (("a line break", "\r\n"), ("a line break and its declaration", '\n<?xml version="1.0"?>'))
+    ),
     # -- what HTTP says beside it
+    pytest.param(
+        Case([send()], None, told(None, "Too many requests", 1),
+             [Failure(kind=FailureKind.THROTTLED, code="429", message="too many requests", retry_after=7.0)],
+             status=429, headers={"retry-after": "7"}),
+        id="too many requests, in the vendor's words: 429 is surely not processed",
+    ),
     *(
         pytest.param(Case([send()], None, told(SENT), [TAKEN], status=status), id=f"Status 0 counts, not HTTP {status}")
         for status in (201, 404, 500)

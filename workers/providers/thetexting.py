@@ -373,7 +373,7 @@ class TheTexting(Adapter):
         told = _envelope(response.body)
         if told is None and repeat != "never" and response.status == HTTPStatus.METHOD_NOT_ALLOWED:
             return self._other_method()
-        if told is None:
+        if told is None or (told.status != _OK and response.status == HTTPStatus.TOO_MANY_REQUESTS):
             return by_status(response, read=read)
         empty = told.status == _EMPTY and operation in _MAY_BE_EMPTY
         return told if told.status == _OK or empty else _failure(told, read=read)

@@ -24,7 +24,8 @@ def read(body: bytes) -> ET.Element | None:
     """Return the outermost element; None for what is no well-formed XML in UTF-8, has a DTD or is too deep."""
     try:
         # Decoded here, and so never in an encoding that the document chooses: that would hide the words of a DTD.
-        text = body.decode("utf-8-sig")
+        # A line break before the declaration, which some servers print, would make it no XML.
+        text = body.decode("utf-8-sig").lstrip()
         if any(word in text for word in _DTD):
             return None
         parser = ET.XMLParser(target=_Builder())  # noqa: S314 - entities need a DTD, which was refused above
