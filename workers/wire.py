@@ -211,7 +211,8 @@ class Connection(asyncio.Protocol):
         """Keep a header; those that follow the body are left out."""
         if not self._begun:
             self._headers.append((name, value))
-            if name.lower() in {b"content-length", b"transfer-encoding"}:
+            low = name.lower()
+            if low == b"content-length" or (low == b"transfer-encoding" and b"chunked" in value.lower()):
                 self._until_close = False
 
     def on_headers_complete(self) -> None:

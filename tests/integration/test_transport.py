@@ -354,6 +354,7 @@ WHOLE = {
     "a status of its own": ([answer(b"", "599 What")], 599, b""),
     "chunked": ([CHUNKED, b"2\r\nab\r\n", b"1\r\nc\r\n0\r\n\r\n"], 200, b"abc"),
     "until close": ([OK + b"\r\n", b"ab", b"c", Do.FIN], 200, b"abc"),
+    "until close, by its encoding": ([OK + b"Transfer-Encoding: identity\r\n\r\n", b"abc", Do.FIN], 200, b"abc"),
     "with trailers": ([CHUNKED, b"1\r\na\r\n0\r\nX-Sum: 1\r\n\r\n"], 200, b"a"),
     "HTTP/1.0": ([b"HTTP/1.0 200 OK\r\n\r\nabc", Do.FIN], 200, b"abc"),
     "a folded header": ([OK + b"X-One: a\r\n b\r\nContent-Length: 3\r\n\r\nabc"], 200, b"abc"),
