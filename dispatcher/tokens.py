@@ -185,9 +185,12 @@ def draw(call: str, one: Token, amount: int) -> Call[Drawn]:
     return Call(script("tokens_draw"), arguments, _read_drawn)
 
 
-def give_back(call: str, amount: int) -> Call[int]:
-    """Put back what the draw of that name took and no job was made of."""
-    return Call(script("tokens_give_back"), [call, amount], int)
+def give_back(call: str, amount: int, job: str | None = None) -> Call[int]:
+    """Put back what the draw of that name took and no job was made of.
+
+    With the id of the `job` that was asked for, put it back only where another draw pays for that job.
+    """
+    return Call(script("tokens_give_back"), [call, amount] if job is None else [call, amount, job], int)
 
 
 def _read_drawn(answer: Sequence[int]) -> Drawn:

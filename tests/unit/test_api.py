@@ -507,6 +507,22 @@ def test_a_budget_is_not_overdrawn_by_many_at_once(desk: Desk) -> None:
     assert len(desk.shop.published) == 5
 
 
+def test_what_two_ask_for_by_one_key_at_the_same_moment_is_paid_once(desk: Desk) -> None:
+    """Both find the job new: it is no older than what they took out of the budget."""
+    token = desk.token(budget="5/1d")
+
+    async def all_at_once(path: str, body: dict[str, Any], key: str) -> set[str]:
+        headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
+        asked = [desk.client.post(path, json=body, headers=headers) for _ in range(2)]
+        return {one.json()["id"] for one in await asyncio.gather(*asked)}
+
+    for path, body in (("messages", ONE), ("verifications", {"to": NUMBER}), ("lookups", {"to": NUMBER})):
+        assert len(desk.runner.run(all_at_once(f"/v1/{path}", body, f"a-{path}"))) == 1
+    for key in ("b", "c"):
+        assert desk.post("/v1/messages", token, ONE, key=key).status_code == 201
+    problem(desk.post("/v1/messages", token, ONE, key="d"), 429, "budget_used_up")
+
+
 def test_what_is_lost_on_the_way_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have been made: nobody gets more than their budget by cutting requests short."""
     token = desk.token(budget="1/1d")

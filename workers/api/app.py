@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from dispatcher import Message, tokens
 from dispatcher.errors import ConfigurationError, DispatcherError, NotFound, StoreUnavailable
 from dispatcher.events import wanted
-from dispatcher.jobs import new_id
+from dispatcher.jobs import Job, new_id
 from dispatcher.privacy import shown
 from dispatcher.store import AsyncJobStore, Calls, call_name
 from dispatcher.tokens import Right, Token
@@ -31,7 +31,6 @@ from workers.api.service import Service
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-    from dispatcher.jobs import Job
     from dispatcher.settings import Settings
 
 T = TypeVar("T")
@@ -87,11 +86,18 @@ class Api:
             self._entered = True
 
     async def make(
-        self, token: Token, amount: int, steps: Callable[[], Awaitable[T]], made: Callable[[T, int], int]
+        self,
+        token: Token,
+        amount: int,
+        steps: Callable[[], Awaitable[T]],
+        made: Callable[[T, int], int],
+        *,
+        key: str | None = None,
     ) -> T:
         """Make jobs by `steps`, out of the budget of a token: it is asked before the first is made.
 
-        `made` says how many of them are new since a moment in ms, for what was there before costs nothing.
+        `made` says how many of them are new since a moment in ms, for what was there before costs nothing. One job
+        may have a `key`: two requests that bring it at the same moment both find the job new, and one of them pays.
         """
         if not token.windows:
             return await steps()
@@ -110,6 +116,8 @@ class Api:
         unused = amount - made(answer, drawn.at)
         if unused:
             await self.store.run(tokens.give_back(call, unused))
+        elif key is not None and isinstance(answer, Job):
+            await self.store.run(tokens.give_back(call, amount, answer.id))
         return answer
 
     async def check_name(self, batch: str, tenant: str) -> None:
@@ -204,7 +212,7 @@ async def send_message(body: bodies.SendMessage, request: Request, token: _Sends
     """Send one text."""
     told = _terms(token, body)
     key = read_key(request.headers)
-    job = await api.make(token, 1, partial(api.service.send, **told, idempotency_key=key), _is_new)
+    job = await api.make(token, 1, partial(api.service.send, **told, idempotency_key=key), _is_new, key=key)
     return _made(job)
 
 
@@ -258,7 +266,8 @@ async def start_verification(
     """Send a one-time code."""
     told = _terms(token, body)
     key = read_key(request.headers)
-    return _made(await api.make(token, 1, partial(api.service.verify, **told, idempotency_key=key), _is_new))
+    steps = partial(api.service.verify, **told, idempotency_key=key)
+    return _made(await api.make(token, 1, steps, _is_new, key=key))
 
 
 @v1.post("/verifications/{id}/check", responses=changed("Check", 404, 409, 504), tags=["verifications"])
@@ -306,7 +315,8 @@ async def look_up(body: bodies.LookUp, request: Request, token: _LooksUp, api: _
     """Ask a provider what it knows of a number."""
     told = _terms(token, body)
     key = read_key(request.headers)
-    return _made(await api.make(token, 1, partial(api.service.lookup, **told, idempotency_key=key), _is_new))
+    steps = partial(api.service.lookup, **told, idempotency_key=key)
+    return _made(await api.make(token, 1, steps, _is_new, key=key))
 
 
 # -- reading and taking back -------------------------------------------------------------------------------------------
