@@ -348,7 +348,7 @@ def called_back(settings: Settings, found: Sequence[Endpoint], *, asked: bool, s
         waiting = sum(one.waiting for one in found)
         yield warning(
             "callbacks.worker",
-            f"no notify worker is alive, and applications are to be called back ({waiting} callbacks wait)",
+            f"no notify worker is alive, and applications are to be called back ({endpoints.wait(waiting)})",
             f"start one: dispatcher worker {NOTIFY}",
         )
     for one in found:
@@ -356,7 +356,7 @@ def called_back(settings: Settings, found: Sequence[Endpoint], *, asked: bool, s
             wrong = True
             yield warning(
                 "callbacks.endpoint",
-                f"{one.endpoint} is {one.state}, {one.waiting} callbacks wait: {one.error}",
+                f"{one.endpoint} is {one.state}, {endpoints.wait(one.waiting)}: {one.error}",
                 f"mend it, then: dispatcher callbacks resume {one.id}",
             )
     if not wrong:

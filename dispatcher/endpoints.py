@@ -146,6 +146,12 @@ class Undelivered(msgspec.Struct, frozen=True, kw_only=True):
         return document
 
 
+def wait(count: int, whose: str = "") -> str:
+    """Say how many notices wait, as their readers call them."""
+    what = f"callback{'' if count == 1 else 's'}{f' {whose}' if whose else ''}"
+    return f"{count} {what} wait{'s' if count == 1 else ''}"
+
+
 class NoticeCalls:
     """The calls that notices need, with the deployment's times filled in."""
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dispatcher import endpoints
 from dispatcher.accounts import Account, OperationSchema
 from dispatcher.budgets import Budget
 from dispatcher.callbacks import WORDS
@@ -364,7 +365,8 @@ def print_status(status: Status) -> None:
     told = status.notify
     if told.endpoints or told.workers:
         living = sum(one.health in WELL for one in told.workers)
-        words = f"{living} alive; {told.waiting} callbacks wait, {told.undelivered} were not delivered"
+        waiting = endpoints.wait(told.waiting, "to applications")
+        words = f"{living} alive; {waiting}, {told.undelivered} were not delivered"
         console.print(Text.assemble(("notify ", "dim"), words))
         console.print()
     for remark in _remarks(status):
@@ -417,7 +419,7 @@ def _accounts(status: Status) -> Table:
 
 def _callbacks(status: Status) -> Table:
     table = Table(box=None, header_style="dim")
-    table.add_column("callbacks")
+    table.add_column("callbacks from")
     for column in ("waiting", *WORDS):
         table.add_column(_COUNTED.get(column, column), justify="right")
     for account in status.accounts:

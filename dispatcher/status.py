@@ -91,7 +91,7 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
         found = [f"{node} has free slots and takes nothing any more; restart it" for node in stuck]
         given_up = self.unserved is None or self.unserved > GIVEN_UP
         if not self.served and (self.queued or self.callbacks.waiting or not given_up):
-            left = [(self.queued, "jobs"), (self.callbacks.waiting, "callbacks")]
+            left = [(self.queued, "jobs"), (self.callbacks.waiting, "callbacks from its provider")]
             waits = " and ".join(f"{count} {what}" for count, what in left if count)
             waiting = f"{waits} wait and " if waits else ""
             found.append(f"{waiting}no worker serves it; start one: dispatcher worker {self.name}")
@@ -123,16 +123,14 @@ class Notified(msgspec.Struct, frozen=True, kw_only=True):
         stuck = [one.node for one in self.workers if one.health == heartbeats.Health.STUCK]
         found = [f"{node} has free slots and takes nothing any more; restart it" for node in stuck]
         if self.waiting and not any(one.health in WELL for one in self.workers):
-            found.append(
-                f"{self.waiting} callbacks wait and no worker tells them; start it: dispatcher worker {NOTIFY}"
-            )
+            what = endpoints.wait(self.waiting, "to applications")
+            found.append(f"{what} and no worker tells them; start it: dispatcher worker {NOTIFY}")
         for one in self.endpoints:
+            waiting = endpoints.wait(one.waiting)
             if one.state == endpoints.Health.PAUSED:
-                found.append(
-                    f"{one.endpoint} ({one.id}) fails and is paused, {one.waiting} callbacks wait: {one.error}"
-                )
+                found.append(f"{one.endpoint} ({one.id}) fails and is paused, {waiting}: {one.error}")
             elif one.state == endpoints.Health.FAILING and one.failures >= _OFTEN:
-                found.append(f"{one.endpoint} ({one.id}) fails, {one.waiting} callbacks wait: {one.error}")
+                found.append(f"{one.endpoint} ({one.id}) fails, {waiting}: {one.error}")
             elif one.state == endpoints.Health.GONE:
                 found.append(
                     f"{one.endpoint} said that it is gone; should it not be: dispatcher callbacks resume {one.id}"
@@ -148,7 +146,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     redis: Server
     broker: Server
     accounts: list[AccountStatus] = []
-    #: Callbacks that were set aside, since they cannot be read.
+    #: Callbacks from providers that were set aside, since they cannot be read.
     aside: int = 0
     #: What applications are told.
     notify: Notified = Notified()
@@ -163,8 +161,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
             found.append("no worker has ever served this Redis; start one: dispatcher worker NAME")
         if self.aside:
             found.append(
-                f"{self.aside} callbacks were set aside, since their adapter cannot read them; once it is mended: "
-                "dispatcher receiver --again"
+                f"{self.aside} of the callbacks from providers cannot be read and were set aside; once the adapter is "
+                "mended: dispatcher receiver --again"
             )
         found += [f"{NOTIFY}: {problem}" for problem in self.notify.problems]
         found += [f"events of group {one.name}: {one.words}" for one in self.event_groups if one.expired]

@@ -8,12 +8,14 @@ from typing import Any, Final
 import pytest
 
 from dispatcher import doctor, notices
+from dispatcher.callbacks import Counted
 from dispatcher.endpoints import Endpoint, Health, NoticeCalls, Told
 from dispatcher.findings import Status as Verdict
 from dispatcher.heartbeats import Health as WorkerHealth
 from dispatcher.jobs import moment
 from dispatcher.notices import Target
-from dispatcher.status import Notified, WorkerStatus
+from dispatcher.pages import print_status
+from dispatcher.status import AccountStatus, Notified, Server, Status, WorkerStatus
 from tests.commands import Run, in_process
 from tests.consumer import SECRET, listening
 from tests.unit import test_cli
@@ -151,7 +153,7 @@ ALIVE: Final = WorkerStatus(node="notify-1@here", health=WorkerHealth.ALIVE, bus
         pytest.param(Notified(workers=[ALIVE], endpoints=[endpoint(waiting=2)]), [], id="all is well"),
         pytest.param(
             Notified(endpoints=[endpoint(waiting=2)]),
-            ["2 callbacks wait and no worker tells them; start it: dispatcher worker notify"],
+            ["2 callbacks to applications wait and no worker tells them; start it: dispatcher worker notify"],
             id="nobody tells",
         ),
         pytest.param(
@@ -212,3 +214,22 @@ def test_a_file_says_who_is_told(run: Run, memory: Bench) -> None:
     (job,) = memory.redis.lrange(f"d:b:{batch}:j", 0, -1)
     assert kept(memory, job.decode()) == Target(url=URL)
     assert memory.redis.hexists(f"d:b:{batch}", "cb"), "and when all of it has settled"
+
+
+def test_status_tells_callbacks_from_providers_and_those_to_applications_apart(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    account = AccountStatus(
+        name="textgoto", adapter="textgoto", sandbox=False, workers=[], queues={}, queued=5, parked=0, sending=0,
+        unknown=0, waiting_since=None, unserved=1, callbacks=Counted(waiting=2),
+    )  # fmt: skip
+    server = Server(address="127.0.0.1:6379")
+    notified = Notified(workers=[ALIVE], endpoints=[endpoint(waiting=1)], undelivered=3)
+    status = Status(at=moment(0), redis=server, broker=server, accounts=[account], notify=notified, aside=4)
+    print_status(status)
+    printed = capsys.readouterr().out
+    assert "callbacks from" in printed
+    assert "notify 1 alive; 1 callback to applications waits, 3 were not delivered" in printed
+    aside, unserved = status.problems
+    assert aside.startswith("4 of the callbacks from providers cannot be read and were set aside; ")
+    assert unserved.startswith("textgoto: 5 jobs and 2 callbacks from its provider wait and no worker serves it; ")
