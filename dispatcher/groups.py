@@ -24,7 +24,7 @@ import msgspec
 
 from dispatcher.errors import CursorExpired, InvalidRequest, NotFound, StoreUnavailable
 from dispatcher.events import STREAM, Event, EventStream, Page, Row, Wanted, where
-from dispatcher.jobs import moment
+from dispatcher.jobs import SCHEMA, moment
 from dispatcher.privacy import shown
 from dispatcher.store import Call, JobStore, script
 
@@ -69,6 +69,7 @@ class Delivery(Event, frozen=True, kw_only=True):
 class EventGroup(msgspec.Struct, frozen=True, kw_only=True):
     """A group as it stands now."""
 
+    schema: int = SCHEMA
     name: str
     #: The cursor of the last event that was handed to any of its consumers.
     cursor: str

@@ -507,6 +507,13 @@ def test_where_nothing_ever_happened_there_are_no_groups(shop: Shop) -> None:
     assert shop.dispatcher.acknowledge("billing", "1-0") == 0
 
 
+def test_the_document_of_a_group_tells_its_schema(shop: Shop) -> None:
+    """As those of jobs, batches, events and endpoints do."""
+    all_of(read(shop))
+    (group,) = shop.dispatcher.event_groups()
+    assert group.to_dict()["schema"] == 1
+
+
 def test_consumers_that_are_gone_are_forgotten(shop: Shop) -> None:
     tell(shop, 3)
     for _ in range(5):
