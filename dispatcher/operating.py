@@ -122,7 +122,8 @@ class OperatingVerbs:
         """Tell again what was not delivered, with the same ids; return how many notices that are.
 
         Those with these ids ("evt_..."), of one endpoint by its id, or all. What an endpoint that is gone was not told
-        waits until that is resumed. Raises `NotFound` for an endpoint that there is not.
+        waits until that is resumed; and where later notices of a job wait for their next try, those before them wait
+        for the same moment: `resume_callbacks` has them told now. Raises `NotFound` for an endpoint that there is not.
         """
         wanted = None if ids is None else {*checks.texts("ids", [*ids] if isinstance(ids, Iterable) else ids)}
         of = self._endpoint(endpoint)

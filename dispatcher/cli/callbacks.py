@@ -76,6 +76,9 @@ def redrive_failed(
 ) -> None:
     """Tell again what was not delivered, with the same id.
 
+    Where later news of the same job wait for their next try, it waits with them; [bold]callbacks resume ENDPOINT[/bold]
+    has all of that told now.
+
     [bold]dispatcher callbacks redrive --all[/bold]
     """
     if not (ids or endpoint or every):

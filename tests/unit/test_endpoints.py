@@ -459,6 +459,22 @@ def test_what_is_given_up_is_listed_told_of_and_told_again(
     assert shop.dispatcher.undelivered_callbacks() == []
 
 
+def test_what_is_redriven_waits_with_later_news_of_its_job_until_its_endpoint_is_resumed(
+    shop: Shop, teller: Teller, endpoint: str
+) -> None:
+    id_ = ended(shop, "unknown", "sent", callback_url=URL)
+    teller.gather()
+    first = teller.take(endpoint).notices[0]
+    teller.done(endpoint, first, Told.FAILED, words="500: they failed")
+    teller.leave(endpoint)
+    teller.fail(endpoint, again=36000)
+    assert shop.dispatcher.redrive_callbacks() == 1
+    shop.bench.clock.advance(10)
+    assert teller.deliver(endpoint) == [], "the later one is tried in hours, and it keeps its place before that"
+    shop.dispatcher.resume_callbacks(endpoint)
+    assert teller.deliver(endpoint) == [f"{id_} job.unknown", f"{id_} job.sent"]
+
+
 def test_of_many_failures_one_is_told_an_hour(shop: Shop, teller: Teller, endpoint: str) -> None:
     for _ in range(2):
         told(shop)
