@@ -17,6 +17,10 @@ from tests.support import Deployment, phone, phones, until
 
 TEXT: Final = "Your parcel is here"
 
+#: Whose code is always the same in the sandbox.
+HAS_A_CODE: Final = "+447700900109"
+CODE: Final = "012837"
+
 SETTINGS: Final = {"callback_secret": SECRET, "callback_timeout": "2"}
 
 
@@ -91,6 +95,43 @@ def test_a_worker_that_dies_between_outcome_and_notify_or_on_the_wire_loses_noth
         assert consumer.types(job.id) == expected
         seqs = [one.event["data"]["seq"] for one in consumer.heard if one.event["data"]["id"] == job.id]
         assert seqs == sorted(seqs)
+
+
+def test_another_worker_tells_what_a_killed_one_had_in_hand_once_its_hold_is_over(
+    told: Deployment, consumer: Consumer
+) -> None:
+    """A hold is `DISPATCHER_CALLBACK_TIMEOUT` and 5 s: nobody starts anything, and nothing is told any sooner."""
+    told.settings |= {"callback_timeout": "5"}
+    told.worker(queues="textgoto", name="sends")
+    both = [told.start_worker(queues="notify", name=name) for name in ("one", "other")]
+    for worker in both:
+        worker.ready()
+    hanging, told_at = threading.Event(), list[int]()
+
+    def hang(_: object) -> int:
+        hanging.wait(20)
+        return 204
+
+    def note(_: object) -> int:
+        seconds, micros = told.redis.time()
+        told_at.append(seconds * 1000 + micros // 1000)
+        return 204
+
+    consumer.answer = hang
+    client = told.client()
+    job = client.verify(HAS_A_CODE, callback_url=consumer.url)
+    until(lambda: consumer.heard, what="the first callback")
+    assert client.check(job.id, CODE).valid
+    (holder,) = [worker for worker in both if "dispatcher.notify[" in worker.output()]
+    holder.kill()
+    (endpoint,) = client.callbacks()
+    _, held_until = told.redis.hget(f"d:t:{endpoint.id}", "l").split()
+    consumer.answer = note
+    hanging.set()
+    until(lambda: not any(one.waiting for one in client.callbacks()), 60, what="the end of what waits")
+    assert [one.event["type"] for one in consumer.heard] == ["job.sent", "job.sent", "verification.approved"]
+    assert consumer.heard[0].id == consumer.heard[1].id
+    assert told_at[0] >= int(held_until)
 
 
 def test_one_that_fails_or_hangs_holds_up_nobody_else(told: Deployment, consumer: Consumer) -> None:
