@@ -111,6 +111,14 @@ class Wanted(msgspec.Struct, frozen=True):
     tenant: str | None = None
     batch: str | None = None
 
+    @property
+    def words(self) -> str:
+        """What is asked for, in words."""
+        said = [f"types {', '.join(sorted({*self.types}))}"] if self.types else []
+        for what, name in (("tenant", self.tenant), ("batch", self.batch)):
+            said += [] if name is None else [f"{what} {shown(name)}"]
+        return " and ".join(said) or "all events"
+
     def type_fits(self, name: str) -> bool:
         """Say whether a type is among those asked for."""
         return not self.types or any(_as_regex(one).fullmatch(name) for one in self.types)

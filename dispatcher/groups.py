@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dispatcher")
 
+#: The Redis hash of what the consumers of each group ask for.
+_FILTERS: Final = "d:eg"
+
 #: New events that a consumer is handed at once: few, so that the others get theirs.
 _SHARE: Final = 10
 
@@ -157,8 +160,8 @@ class GroupReader:
         self._lock = threading.Lock()
 
     def begin(self) -> None:
-        """Begin the group where there is none. Raises `CursorExpired`."""
-        begin(self._store, self._group, self._from, again=False)
+        """Begin the group where there is none. Raises `CursorExpired`, and `InvalidRequest` for other filters."""
+        begin(self._store, self._group, self._from, self._wanted)
 
     def page(self, seconds: float) -> Page:
         """Return the next event, waiting at most `seconds` for it; we are done with the one before."""
@@ -241,6 +244,7 @@ class GroupReader:
             self._count,
             int(self._take_over * 1000),
             "1" if tidy else "",
+            _filters(self._wanted),
             *self._handled,
         ]
         verdict, *told = self._store.run(Call(script("events_take"), arguments, list))
@@ -249,6 +253,8 @@ class GroupReader:
             raise NotFound("group", shown(self._group))
         if verdict == b"MISSED":
             raise CursorExpired(told[0].decode(), told[1].decode(), self._group)
+        if verdict == b"OTHER":
+            raise _other(self._group, told[0], self._wanted)
         self._tidied_at = now if tidy else self._tidied_at
         cursor, given_up, rows = told
         for one in given_up:
@@ -262,14 +268,19 @@ class GroupReader:
         return _done(self._group, self._consumer, done, others, idle)
 
 
-def begin(store: JobStore, group: str, at: str, *, again: bool) -> str | None:
-    """Begin a group at a cursor, or with `again` move it there; answers where it began, None where it was there.
+def begin(store: JobStore, group: str, at: str, wanted: Wanted | None) -> str | None:
+    """Begin a group at a cursor; answers where it began, None where it was there.
 
-    Raises `CursorExpired` where events that it is to get were trimmed away.
+    Where nothing is `wanted` it is moved there, for consumers of whatever filters. Raises `CursorExpired` where events
+    that it is to get were trimmed away, and `InvalidRequest` where its consumers have other filters.
     """
-    told = store.run(Call(script("events_group"), [group, at, "1" if again else ""], list, durable=True))
+    again = wanted is None
+    filters = "" if wanted is None else _filters(wanted)
+    told = store.run(Call(script("events_group"), [group, at, "1" if again else "", filters], list, durable=True))
     if told[0] == b"MISSED":
         raise CursorExpired(told[1].decode(), told[2].decode(), "" if again else group)
+    if told[0] == b"OTHER" and wanted is not None:
+        raise _other(group, told[1], wanted)
     return told[1].decode() if told[0] == b"MADE" else None
 
 
@@ -288,6 +299,7 @@ def listed(store: JobStore) -> list[EventGroup]:
 def delete(store: JobStore, group: str) -> bool:
     """Delete a group with all that it was not done with; answers whether it was there."""
     with store.errors():
+        store.redis.hdel(_FILTERS, group)
         if not store.redis.exists(STREAM):
             return False
         return bool(store.redis.xgroup_destroy(STREAM, group))
@@ -307,6 +319,23 @@ def _group(told: Sequence[Any]) -> EventGroup:
         stuck=stuck,
         expired=missed == b"1",
     )
+
+
+def _filters(wanted: Wanted) -> str:
+    """Return what a group's consumers ask for as one word, the same for the same, in whichever order it was said."""
+    types = tuple(sorted({*wanted.types}))
+    return msgspec.json.encode(msgspec.structs.replace(wanted, types=types)).decode()
+
+
+def _other(group: str, told: bytes, wanted: Wanted) -> InvalidRequest:
+    """Return the error for a consumer of other filters than those of its group."""
+    theirs = msgspec.json.decode(told, type=Wanted)
+    why = (
+        f"is read for {theirs.words}, and cannot be read for {wanted.words} as well: each would be done with what the "
+        "other is to get; use another name for this group, or stop those who read it and reset it "
+        f"(reset_event_group, dispatcher events reset {group})"
+    )
+    return InvalidRequest("group", why, group)
 
 
 def _done(

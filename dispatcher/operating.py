@@ -92,13 +92,14 @@ class OperatingVerbs:
         """Have a group go on after a cursor ("0" for all that are kept), since a moment, or with news; return where.
 
         Forwards it misses what is between, backwards its consumers get that once more. What they have in hand is theirs
-        no more. So a group is told where to go on that missed events, since they were trimmed away. Raises `NotFound`,
-        and `CursorExpired` where events after that are gone, too.
+        no more. So a group is told where to go on that missed events, since they were trimmed away; and the next
+        consumer may come with other types, tenant or batch than those before. Raises `NotFound`, and `CursorExpired`
+        where events after that are gone, too.
         """
         at = where(after, since) or "$"
         if groups.name_of("name", name) not in {one.name for one in self.event_groups()}:
             raise NotFound("group", shown(name))
-        return groups.begin(self._store, name, at, again=True) or at
+        return groups.begin(self._store, name, at, None) or at
 
     def delete_event_group(self, name: str) -> bool:
         """Delete a group that nobody reads any more, and what it was not done with; return whether it was there."""

@@ -193,8 +193,9 @@ class ReadingVerbs:
         asked for, ten at most together, or by `acknowledge`. What a consumer that fell silent for `take_over` seconds
         was not done with goes to another: let that be longer than the longest work on one event. A `consumer` that
         comes back by its name gets its own first. A new group begins at `after` or `since`; one that there is goes on
-        where it was, whatever they say: `reset_event_group` moves it. Read all consumers of one group with the same
-        types, tenant and batch: what is not wanted is done with, too.
+        where it was, whatever they say: `reset_event_group` moves it. All consumers of one group
+        have the same types, tenant and batch, since what is not wanted is done with, too: for others this raises
+        `InvalidRequest`.
         """
         reader, timeout = self._reader(
             after,

@@ -1,6 +1,9 @@
 -- What the scripts about groups of consumers share: a group is one of Redis' own on the event stream.
 local STREAM = 'd:e'
 
+-- What the consumers of each group ask for, by its name.
+local FILTERS = 'd:eg'
+
 -- Times that an event was handed out from which on it waits between two of them: it may be what kills its consumers.
 local PATIENCE = 5
 
@@ -39,6 +42,13 @@ local function find_group(name)
   for _, one in ipairs(all_groups()) do
     if one.name == name then return one end
   end
+end
+
+-- What the consumers of a group asked for until now, where that is something else; false where it is not.
+local function other_filters(name, filters)
+  local known = redis.call('HGET', FILTERS, name)
+  if not known then redis.call('HSET', FILTERS, name, filters) end
+  return known and known ~= filters and known
 end
 
 -- What a group was to get and never will, since it was trimmed away: the cursor it is at, or of an event that somebody

@@ -1,19 +1,21 @@
 -- Hand events of a group to one of its consumers: its own that it was not done with first, then those of one that fell
 -- silent, then new ones. What was handed out before comes alone, so that it counts for nothing else what becomes of it.
 -- A repeated call is handed what the one before was.
--- ARGV: the group, the consumer, how many new ones at most, ms after which a consumer is silent, "1" to tidy up, then those
---       that it is done with
--- Returns {'NONE'} where there is no such group, {'MISSED', cursor, last trimmed}, or {'OK', the cursor of the group, {id
--- of what is given up, ...}, {{id, fields, times handed out}, ...}}.
+-- ARGV: the group, the consumer, how many new ones at most, ms after which a consumer is silent, "1" to tidy up, what it
+--       asks for, then those that it is done with
+-- Returns {'NONE'} where there is no such group, {'MISSED', cursor, last trimmed}, {'OTHER', what its consumers ask for},
+-- or {'OK', the cursor of the group, {id of what is given up, ...}, {{id, fields, times handed out}, ...}}.
 local name, consumer, most, take_over, tidy = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 -- Ms after which a consumer that holds nothing is forgotten.
 local FORGOTTEN = 86400000
 
 local group = find_group(name)
 if not group then return {'NONE'} end
-for i = 6, #ARGV do redis.call('XACK', STREAM, name, ARGV[i]) end
+for i = 7, #ARGV do redis.call('XACK', STREAM, name, ARGV[i]) end
 local cursor, trimmed, given_up = missed(group)
 if cursor then return {'MISSED', cursor, trimmed} end
+local other = other_filters(name, ARGV[6])
+if other then return {'OTHER', other} end
 for _, id in ipairs(given_up) do redis.call('XACK', STREAM, name, id) end
 
 if tidy then

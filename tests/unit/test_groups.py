@@ -507,6 +507,62 @@ def test_where_nothing_ever_happened_there_are_no_groups(shop: Shop) -> None:
     assert shop.dispatcher.acknowledge("billing", "1-0") == 0
 
 
+@pytest.mark.parametrize(
+    ("first", "other", "words"),
+    [
+        pytest.param({}, {"types": "job.*"}, r"read for all events, and cannot be read for types job\.\*", id="types"),
+        pytest.param(
+            {"tenant": "a"}, {"tenant": "b"}, "read for tenant a, and cannot be read for tenant b", id="tenant"
+        ),
+        pytest.param(
+            {"types": ["job.*", "batch.*"]},
+            {"types": "job.*", "batch": "spring"},
+            r"read for types batch\.\*, job\.\*, and cannot be read for types job\.\* and batch spring",
+            id="batch",
+        ),
+    ],
+)
+def test_a_consumer_that_asks_for_something_else_than_its_group_is_refused(
+    shop: Shop, first: dict[str, Any], other: dict[str, Any], words: str
+) -> None:
+    """What one leaves out would be done with, and none of the others would get it."""
+    tell(shop, 3)
+    read(shop, "ann", **first)
+    with pytest.raises(InvalidRequest, match=f"group 'billing': is {words} as well.*dispatcher events reset billing"):
+        read(shop, "bob", **other)
+    read(shop, "bob", group="audit", **other)
+
+
+def test_the_same_filters_in_another_order_are_the_same(shop: Shop) -> None:
+    told = tell(shop, 3)
+    ann = read(shop, "ann", types=["job.*", "batch.settled"])
+    bob = read(shop, "bob", types=["batch.settled", "job.*", "job.*"])
+    assert all_of(chain(ann, bob)) == told
+
+
+@pytest.mark.parametrize("anew", ["reset_event_group", "delete_event_group"])
+def test_a_group_that_begins_anew_may_ask_for_something_else(shop: Shop, anew: str) -> None:
+    """And those who still read it as before are refused, rather than lose what they leave out."""
+    told = tell(shop, 12)
+    ann = read(shop, "ann", types="job.*")
+    taken(ann, 10)
+    getattr(shop.dispatcher, anew)("billing")
+    assert all_of(read(shop, "bob", after="0" if anew.startswith("delete") else None)) == (
+        told if anew.startswith("delete") else []
+    )
+    with pytest.raises(InvalidRequest, match="is read for all events"):
+        all_of(ann)
+
+
+def test_a_group_of_an_earlier_release_takes_the_filters_of_the_first_that_reads_it(shop: Shop) -> None:
+    told = tell(shop, 3)
+    read(shop, "ann")
+    shop.bench.redis.delete("d:eg")
+    assert all_of(read(shop, "bob", types="job.*")) == told
+    with pytest.raises(InvalidRequest, match="read for types"):
+        read(shop, "ann")
+
+
 def test_the_document_of_a_group_tells_its_schema(shop: Shop) -> None:
     """As those of jobs, batches, events and endpoints do."""
     all_of(read(shop))

@@ -71,6 +71,7 @@ LASTING = {
     r"d:pr": "a price of each account and country",
     r"d:kc": "countries that nobody is texted in",
     r"d:lb": "accounts whose balance is low",
+    r"d:eg": "what each group of events asks for, until it is deleted",
     r"d:ak": "tokens of the HTTP API, until they are revoked",
     r"d:ca": "names of accounts",
     r"d:cn": "a few counts of each account",

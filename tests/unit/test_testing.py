@@ -26,6 +26,7 @@ from dispatcher import (
     FailureKind,
     IdempotencyConflict,
     IllegalMove,
+    InvalidRequest,
     Message,
     NotFound,
     NumberLimited,
@@ -419,6 +420,18 @@ def test_asyncio_and_threads_share_it(messages: FakeProviders) -> None:
     thread.join()
     assert messages.sent[-1].text == "from a thread"
     assert messages.sent[-1].state == "delivered"
+
+
+def test_a_group_of_consumers_with_other_filters_is_refused_here_too(messages: FakeProviders, d: Dispatcher) -> None:
+    assert [*d.events("0", group="billing", types="job.*", timeout=0)] == []
+
+    async def other() -> None:
+        async with AsyncDispatcher() as asynchronous:
+            async for _ in asynchronous.events(group="billing", timeout=0):
+                pass
+
+    with pytest.raises(InvalidRequest, match="cannot be read for all events as well"):
+        asyncio.run(other())
 
 
 # -- accounts ----------------------------------------------------------------------------------------------------------
