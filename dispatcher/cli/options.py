@@ -107,7 +107,9 @@ def moment(field: str, text: str | None) -> datetime | None:
     """Read a time with its zone; an error names the option `field`."""
     if text is None:
         return None
-    at: datetime = _read(field, "a time such as 2026-12-24T09:00:00+01:00", lambda: datetime.fromisoformat(text))
+    # Our own pages write moments as 2026-12-24 08:00:00 UTC.
+    written = re.sub(r" ?UTC$", "+00:00", text)
+    at: datetime = _read(field, "a time such as 2026-12-24T09:00:00+01:00", lambda: datetime.fromisoformat(written))
     if at.tzinfo is None:
         raise InvalidRequest(field, "has no time zone; write it like 2026-12-24T09:00:00+01:00", shown(text))
     return at
@@ -117,7 +119,10 @@ def ago_or_moment(text: str | None) -> datetime | None:
     """Read how long ago, as 30m, 2h or 3d, or a moment."""
     ago = re.fullmatch(r"(\d{1,4})([mhd])", text or "")
     if ago is None:
-        return moment("--since", text)
+        try:
+            return moment("--since", text)
+        except InvalidRequest as error:
+            raise InvalidRequest("--since", f"{error.reason}, or how long ago: 30m, 2h, 3d", error.value) from None
     return datetime.now(UTC) - int(ago[1]) * {"m": _MINUTE, "h": 60 * _MINUTE, "d": 24 * 60 * _MINUTE}[ago[2]]
 
 

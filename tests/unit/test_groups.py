@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dispatcher import CursorExpired, Delivery, Dispatcher, Event, EventGroup, InvalidRequest, NotFound
+from dispatcher.cli.options import ago_or_moment
 from dispatcher.doctor import late_groups
 from dispatcher.events import parts
 from dispatcher.store import Call, script
@@ -531,6 +532,15 @@ def test_a_consumer_that_asks_for_something_else_than_its_group_is_refused(
     with pytest.raises(InvalidRequest, match=f"group 'billing': is {words} as well.*dispatcher events reset billing"):
         read(shop, "bob", **other)
     read(shop, "bob", group="audit", **other)
+
+
+def test_the_moment_that_a_group_waits_since_may_be_typed_as_it_is_shown(shop: Shop) -> None:
+    """So that one that begins anew there misses nothing."""
+    tell(shop, 1)
+    read(shop, after="0")
+    (group,) = shop.dispatcher.event_groups()
+    _, _, shown = group.words.partition("waiting since ")
+    assert ago_or_moment(shown) == group.waiting_since
 
 
 def test_the_same_filters_in_another_order_are_the_same(shop: Shop) -> None:

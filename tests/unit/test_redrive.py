@@ -800,7 +800,10 @@ class TestCommand:
             (["--state", "unknown"], "--state 'unknown': may have been sent; what is unknown is redriven with resend"),
             (["--failure", "x"], "--failure 'x': must be one of"),
             (["--since", "soon"], "--since: must be a time such as"),
-            (["--since", "2w"], "--since: must be a time such as"),
+            (
+                ["--since", "2w"],
+                "--since: must be a time such as 2026-12-24T09:00:00+01:00, or how long ago: 30m, 2h, 3d",
+            ),
             (["--state", "failed", "--batch-id", "a b"], "--batch-id 'a b': must be"),
         ],
         ids=" ".join,
