@@ -398,9 +398,8 @@ def _broker(settings: Settings) -> Iterator[Finding]:
 
 
 def _unreachable_broker(shown: str, error: BaseException) -> Finding:
-    why = "nothing here speaks with its kind" if isinstance(error, KeyError | ImportError) else type(error).__name__
     return problem(
         "broker.reachable",
-        f"the broker at {shown} cannot be used ({why})",
+        f"the broker at {shown} cannot be used ({type(error).__name__})",
         f"look whether it runs, and whether {PREFIX}BROKER_URL has the right host, port and password",
     )

@@ -55,12 +55,14 @@ _ACCOUNT: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 _SCHEMES: Final = {
     "redis_url": ("redis", "rediss", "unix", "memory"),
+    # Of what Celery speaks with, what docs/brokers.md has.
+    "broker_url": ("redis", "rediss", "redis+socket", "amqp", "amqps", "pyamqp", "memory"),
     "sandbox_url": ("http", "https"),
     "receiver_url": ("http", "https"),
 }
 _EXAMPLES: Final = {
     "redis_url": "redis://127.0.0.1:6379/0",
-    "broker_url": "redis://127.0.0.1:6379/0",
+    "broker_url": "redis://127.0.0.1:6379/0 or amqp://USER:PASSWORD@127.0.0.1:5672//",
     "callback_broker_url": "redis://127.0.0.1:6379/1",
     "sandbox_url": "http://127.0.0.1:8460",
     "receiver_url": "https://callbacks.example.com",
@@ -69,6 +71,9 @@ _EXAMPLES: Final = {
 #: The sandbox texts nobody, so its keys need not be secret; they are only there for everything to be sealed as usual.
 _SANDBOX_KEY: Final = "the sandbox texts nobody, so this key is public"
 
+
+#: How pydantic begins to say what is wrong.
+_MUST: Final = "Input should be "
 
 _CATEGORIES: Final = (
     f"must be a number above 0 for each of {', '.join(Category)}, like otp=10,transactional=20, or one for all"
@@ -250,8 +255,9 @@ class Settings(BaseSettings):
     @field_validator("redis_url", "broker_url", "sandbox_url", "receiver_url", "callback_broker_url")
     @classmethod
     def _is_url(cls, url: str, told: ValidationInfo) -> str:
-        if url and not _well_formed(url, _SCHEMES.get(told.field_name or "", ())):
-            raise ValueError(f"is no URL of its kind; write it like {_EXAMPLES[told.field_name or '']}")
+        name = told.field_name or ""
+        if url and not _well_formed(url, _SCHEMES.get(name, ())):
+            raise ValueError(f"is no URL of its kind; write it like {_EXAMPLES[name]}")
         return url
 
     @field_validator("budgets", mode="before")
@@ -743,6 +749,12 @@ def _told_of_toml(error: ValueError | PermissionError) -> str:
 def _told(location: tuple[int | str, ...], message: str) -> str:
     name = "__".join(str(part).upper() for part in location)
     words = message.removeprefix("Value error, ")
+    if words.startswith(_MUST):
+        # In pydantic's words, which tell no way out.
+        usual = Settings.model_fields[str(location[0])].default
+        unset = f"{usual:.10g}" if isinstance(usual, int | float) else usual
+        must = words.removeprefix(_MUST).partition(", unable")[0].replace("a valid boolean", "0 or 1")
+        words = f"must be {must}" + (f"; unset it is {unset}" if isinstance(usual, str | int | float) else "")
     return f"{PREFIX}{name} {words}" if name else words
 
 
