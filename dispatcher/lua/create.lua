@@ -213,8 +213,8 @@ local function list(job, like)
     if not is_refused[job.id] then out[#out + 1] = job.id end
     at_once = at_once - 1
   else
-    -- In the order given: one call makes all of its jobs at the same moment.
-    line_up(queue, job.id, batch, like.tenant, exact + #fresh * BETWEEN)
+    -- In the order given: one call makes all of its jobs at the same moment. Never at whole ms: what came back is there.
+    line_up(queue, job.id, batch, like.tenant, exact + (#fresh + 0.5) * BETWEEN)
   end
   if like.expires then zadd('d:x', like.expires, job.id) end
   zadd('d:i:' .. provider .. ':queued', now, job.id)

@@ -175,6 +175,14 @@ def test_of_a_limited_account_no_more_are_dealt_than_permits_come(small: Bench, 
     assert len(small.deal()["textgoto"]) == 8 - high
 
 
+def test_what_is_new_is_not_taken_for_what_came_back(small: Bench) -> None:
+    """That stands in its line with whole milliseconds, and each costs a look at its job as it is dealt."""
+    make(small, "", "", *names("a", 2004))  # each half a microsecond after the one before
+    line: Any = small.redis.zrange("d:q:textgoto::", 0, -1, withscores=True)
+    assert len(line) == 2000
+    assert [id_ for id_, at in line if at.is_integer()] == []
+
+
 @pytest.mark.parametrize("end", ["cancelled", "expired", "failed"])
 def test_what_ends_in_its_line_leaves_it(small: Bench, end: str) -> None:
     make(small, "t", "b", *names("a", 5))
