@@ -53,7 +53,7 @@ def phones(count: int, start: int = 0) -> list[str]:
     return [f"+1{200 + n // 54}5550{146 + n % 54}" for n in range(start, start + count)]
 
 
-def until(look: Callable[[], T], seconds: float = 30.0, what: str = "it") -> T:
+def until(look: Callable[[], T], seconds: float = 60.0, what: str = "it") -> T:
     """Return what `look` answers once that is true; raises `AssertionError` after `seconds`."""
     ends = time.monotonic() + seconds
     while not (seen := look()):
@@ -173,7 +173,7 @@ class Process:
 
         until(told, seconds, f"{words!r} in the output of {self.name}")
 
-    def wait(self, seconds: float = 20.0) -> int:
+    def wait(self, seconds: float = START) -> int:
         """Return the exit code."""
         return self.popen.wait(seconds)
 
@@ -228,7 +228,7 @@ class Server(EmbeddedServer):
         While a sync of its file takes long, a server that syncs every second holds writes back, which would die with
         it: on a slow disk tests would look for what is gone. One that never syncs writes them at once.
         """
-        with suppress(redis.RedisError), redis.Redis.from_url(self.url, socket_timeout=1) as client:
+        with suppress(redis.RedisError), redis.Redis.from_url(self.url, socket_timeout=20) as client:
             client.config_set("appendfsync", "no")
         super().kill()
 
