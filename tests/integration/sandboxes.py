@@ -7,17 +7,20 @@ import json
 import re
 import socket
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
+from tests.support import until
 from workers.sandbox.base import Request
 from workers.sandbox.server import serve
 
 #: Seconds of silence after which a client that waits for nothing has waited long enough.
 SILENCE = 0.2
+
+#: Seconds that something which comes may take on a busy machine.
+PATIENCE = 30.0
 
 
 class Running:
@@ -38,11 +41,11 @@ class Running:
 
         self._thread = threading.Thread(target=asyncio.run, args=(play(),))
         self._thread.start()
-        assert started.wait(5)
+        assert started.wait(PATIENCE)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
 
@@ -51,20 +54,20 @@ class Wire:
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
-        self._socket = socket.create_connection((address.hostname, address.port), timeout=5)
+        self._socket = socket.create_connection((address.hostname, address.port), timeout=PATIENCE)
 
     def write(self, *pieces: bytes) -> None:
         for piece in pieces:
             self._socket.sendall(piece)
 
-    def hear(self, silence: float = 5) -> tuple[bytes, str]:
+    def hear(self, silence: float = PATIENCE, rest: float | None = None) -> tuple[bytes, str]:
         """Return what comes until the connection is `closed`, `reset`, or `silent` for that long.
 
-        Once something came, the rest is not waited for so long.
+        Once something came, it is the `rest` that is waited for so long.
         """
         heard = bytearray()
         while True:
-            self._socket.settimeout(min(silence, SILENCE) if heard else silence)
+            self._socket.settimeout(rest if heard and rest is not None else silence)
             try:
                 data = self._socket.recv(65536)
             except TimeoutError:
@@ -122,10 +125,7 @@ def as_bytes(request: Request) -> bytes:
 
 def wait_for(ask: Callable[[], object]) -> None:
     """Return once the answer is true."""
-    deadline = time.monotonic() + 5
-    while not ask():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(ask, what="what is waited for")
 
 
 def whole_answers(heard: bytes | bytearray) -> list[tuple[int, bytes]]:

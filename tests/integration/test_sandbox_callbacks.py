@@ -244,7 +244,7 @@ class TestReceipts:
         customer = stage.customer()
         wire = stage.wire()
         wire.write(send(number))
-        wire.hear()
+        wire.hear(rest=SILENCE)
         stage.settle()
         assert customer.told() == [(number, status) for status in statuses]
 
@@ -256,7 +256,7 @@ class TestReceipts:
 
     def test_a_late_one_comes_after_those_of_later_texts(self, stage: Stage) -> None:
         customer = stage.customer()
-        stage.sandbox.times(late=0.3)
+        stage.sandbox.times(late=2)
         stage.send("447700900142")
         stage.send(PHONE)
         stage.settle()
@@ -511,7 +511,7 @@ class TestControl:
 class TestLimits:
     def test_one_more_at_once(self, stage: Stage) -> None:
         """Until one of the two has its answer, the third is refused; then there is room again."""
-        stage.sandbox.fault("latency", seconds=0.5, times=2)
+        stage.sandbox.fault("latency", seconds=2, times=2)
         busy = [stage.wire(), stage.wire()]
         for wire in busy:
             wire.write(send(PHONE))
@@ -551,7 +551,7 @@ class TestLimits:
         for _ in range(5):
             wire = stage.wire()
             wire.write(send(PHONE))
-            assert wire.hear()[0] or fault in {"drop-after", "reset-before"}
+            assert wire.hear(rest=SILENCE)[0] or fault in {"drop-after", "reset-before"}
         stage.send(PHONE)
 
     def test_one_after_the_other_is_never_too_many(self, stage: Stage) -> None:
