@@ -59,18 +59,18 @@ def test_every_message_published_three_times(deployment: Deployment) -> None:
 def test_a_second_worker_joins_and_the_first_is_told_to_end(deployment: Deployment) -> None:
     """Nobody waits for a deploy: what the first has on the wire it finishes, the rest goes to the second."""
     sandbox, dispatcher = deployment.sandbox, deployment.client()
-    sandbox.fault("latency", seconds=0.2)
+    sandbox.fault("latency", seconds=1)
     slow = {"connections": "40", "providers__textgoto__concurrency": "2"}
     first = deployment.worker(name="first", **slow)
     batch = dispatcher.send_many([Message(one, f"Hello {one}") for one in phones(1000)])
     second = deployment.worker(name="second", **slow)
-    until(second.executed, 20, "a message for the second worker")
+    until(second.executed, what="a message for the second worker")
 
     assert batch.counts.get("queued", 0) > 100, "it ends in the middle"
-    began = time.monotonic()
     first.terminate()
-    assert first.wait(30) == 0
-    assert time.monotonic() - began < 10
+    assert first.wait() == 0
+    assert batch.counts.get("queued", 0) > 100, "nor has it sent all of that"
+    sandbox.clear()
     assert batch.wait(timeout=60) == {"sent": 1000}
     assert taken_by_number(sandbox) == dict.fromkeys(phones(1000), 1)
     assert {job.attempts for job in batch.jobs} == {1}
@@ -81,7 +81,7 @@ def test_a_second_worker_joins_and_the_first_is_told_to_end(deployment: Deployme
 def test_a_campaign_needs_no_help_of_the_clock(deployment: Deployment) -> None:
     """Each job is taken once and sent at its first attempt, however many are on the wire at once."""
     dispatcher = deployment.client()
-    worker = deployment.worker()
+    worker = deployment.worker(lost_after="10")
     deployment.sandbox.fault("latency", seconds=0.2)
     batch = dispatcher.send_many([Message(one, f"Hello {one}") for one in phones(1000)])
     assert batch.wait() == {"sent": 1000}
@@ -131,6 +131,8 @@ class TestCodesOvertake:
         deployment.sandbox.fault("latency", seconds=0.5, action="SEND_MSISDN")
         batch = dispatcher.send_many([Message(one, f"Hello {one}") for one in phones(4000)])
         until(lambda: batch.counts.get("sent", 0) >= 500, what="a worker that has its hands full")
-        assert dispatcher.wait(dispatcher.verify(phone(1)).id).state == State.SENT
-        assert batch.counts.get("queued", 0) > 1000, "the campaign is far from its end"
-        assert batch.counts.get("queued", 0) > 500
+        code = dispatcher.verify(phone(1))
+        before = sum(deployment.sandbox.counts().accepted.values())
+        assert dispatcher.wait(code.id).state == State.SENT
+        (row,) = [row for row in accepted(deployment.sandbox.ledger()) if row.kind == "verify"]
+        assert row.n <= before + 1000, "the campaign is far from its end"
