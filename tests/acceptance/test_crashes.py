@@ -40,7 +40,7 @@ class TestWorkerKilledWhileTheProviderHangs:
         first.kill()
         sandbox.clear()
         deployment.worker(name="second", **SHORT)
-        ended = {id_: dispatcher.wait(id_, timeout=20) for id_ in everything}
+        ended = {id_: dispatcher.wait(id_, timeout=60) for id_ in everything}
 
         assert [ended[one.id].state for one in (text, code)] == [State.UNKNOWN, State.UNKNOWN]
         assert [ended[one.id].attempts for one in (text, code)] == [1, 1]
@@ -49,7 +49,7 @@ class TestWorkerKilledWhileTheProviderHangs:
         assert ended[balance.id].state == State.COMPLETED
         assert ended[lookup.id].state == State.COMPLETED
         assert ended[lookup_again.id].state == State.UNKNOWN
-        # A busy machine may not even connect within the second that it has: that is no time it was asked.
+        # A busy machine may not even connect within the time that it has: that is no time it was asked.
         assert [one.outcome for one in ended[lookup_again.id].tries if one.outcome != "not_sent"] == ["ambiguous"]
         asked = Counter((row.action, row.msisdn) for row in sandbox.ledger())
         assert asked == {
@@ -70,23 +70,23 @@ class TestWorkerKilledWhileTheProviderHangs:
 
         first.kill()
         deployment.worker(name="second", **SHORT)
-        assert batch.wait(timeout=30) == {"sent": 59, "unknown": 1}
+        assert batch.wait(timeout=60) == {"sent": 59, "unknown": 1}
         assert taken_by_number(sandbox) == dict.fromkeys(phones(60), 1)
 
 
 class TestMessagesLost:
     def test_the_brokers_list_deleted_under_queued_jobs(self, deployment: Deployment) -> None:
         """A campaign's messages are lost as one, and two looks of the clock are enough for all of them."""
-        dispatcher, sweep_every = deployment.client(), 2.0
+        dispatcher, sweep_every = deployment.client(), 5.0
         batch = dispatcher.send_many([Message(one, "Hello") for one in phones(3000)])
         code = dispatcher.verify(phone(1))
         assert deployment.lose_messages() == 2
 
         deployment.worker(sweep_every=str(sweep_every))
-        began, allowed = time.monotonic(), float(deployment.settings["lost_after"]) + 2 * sweep_every + 3
+        began, allowed = time.monotonic(), float(deployment.settings["lost_after"]) + 2 * sweep_every + 12
         assert dispatcher.wait(code.id).state == State.SENT
-        assert batch.wait() == {"sent": 3000}
-        assert time.monotonic() - began < allowed
+        assert batch.wait(timeout=60) == {"sent": 3000}
+        assert time.monotonic() - began < allowed, "looks that find a sixth of it each would take half a minute"
         assert taken_by_number(deployment.sandbox) == dict.fromkeys([*phones(3000), phone(1)], 1)
 
     def test_that_takes_less_than_ninety_seconds_as_it_comes(self) -> None:
@@ -106,7 +106,7 @@ class TestMessagesLost:
             dispatcher.send(next(others), "Hello")
             return dispatcher.get(lost.id).settled
 
-        until(found, 20)
+        until(found)
         assert dispatcher.get(lost.id).state == State.SENT
         assert taken_by_number(deployment.sandbox)[phone(1)] == 1
 
@@ -199,7 +199,7 @@ class Poison(TextGoto):
                 worker = deployment.start_worker(queues="poison", name=f"worker{deaths}", **SHORT)
             return not {"queued", "sending"} & set(batch.counts)
 
-        until(over, 60, "the end of all jobs")
+        until(over, 90, "the end of all jobs")
         ended = list(batch.jobs)
         poison = ended.pop(17)
         assert (poison.state, poison.failure and poison.failure.kind) == (State.FAILED, "internal")
@@ -214,7 +214,7 @@ def test_a_slow_provider_is_no_poison(deployment: Deployment) -> None:
     """Waiting for a free connection for longer than a lease, time and again, is nobody's fault."""
     dispatcher = deployment.client()
     worker = deployment.worker(connections="4", **SHORT)
-    deployment.sandbox.fault("latency", seconds=0.5)
+    deployment.sandbox.fault("latency", seconds=1)
     batch = dispatcher.send_many([Message(one, f"Hello {one}") for one in phones(36)])
     assert batch.wait(timeout=60) == {"sent": 36}
     assert taken_by_number(deployment.sandbox) == dict.fromkeys(phones(36), 1)

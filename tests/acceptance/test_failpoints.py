@@ -42,7 +42,10 @@ from workers.sandbox.world import Row
 from workers.wire import Wire
 
 #: Long enough for a loaded machine; all rows wait for them at once.
-TIMES: Final = {"deadline": "2", "lease": "4", "lost_after": "1"}
+TIMES: Final = {"deadline": "4", "lease": "8", "lost_after": "1"}
+
+#: Seconds; the first test waits for all that dies.
+pytestmark = pytest.mark.timeout(300)
 
 #: Workers that start at once; each is gone a moment later.
 AT_ONCE: Final = 6
@@ -142,7 +145,7 @@ class Fire:
             self.jobs[point] = send(self.d, point, NUMBERS[point])
         # What does not end shall fail its own row only.
         with suppress(AssertionError):
-            until(self.settled, 40)
+            until(self.settled, 90)
         self.rows = self.deployment.sandbox.ledger()
 
     def settled(self) -> bool:

@@ -9,7 +9,7 @@ from dispatcher import Dispatcher, State
 from tests.support import Deployment, phone, phones, until
 
 #: Long enough for twenty to come while one is on the wire.
-TIMES: Final = {"deadline": "3", "lease": "4", "lost_after": "2"}
+TIMES: Final = {"deadline": "5", "lease": "6", "lost_after": "2"}
 
 
 def asked(deployment: Deployment) -> Counter[str]:
@@ -64,8 +64,8 @@ def test_a_worker_killed_while_others_wait_for_its_answer(deployment: Deployment
     first.kill()
     sandbox.clear()
     deployment.worker(queues="textgoto,other", name="second", **TIMES)
-    found = [dispatcher.wait(id_, timeout=30) for id_ in ids]
+    found = [dispatcher.wait(id_, timeout=60) for id_ in ids]
     assert {job.state for job in found} == {State.COMPLETED}
-    ended = dispatcher.wait(hopeless, timeout=30)
+    ended = dispatcher.wait(hopeless, timeout=60)
     assert (ended.state, ended.attempts, ended.provider) == (State.UNKNOWN, 2, "textgoto")
     assert asked(deployment) == {phone(1): 2, phone(110): 2}

@@ -49,7 +49,7 @@ class TestSentAgainByTheCallersWord:
         first.kill()
         sandbox.clear()
         deployment.worker(name="second", **SHORT)
-        ended = {id_: dispatcher.wait(id_, timeout=20) for id_ in everything}
+        ended = {id_: dispatcher.wait(id_, timeout=60) for id_ in everything}
 
         assert taken_by_number(sandbox) == {phone(1): 2, phone(2): 2, phone(3): 1, phone(110): 2}
         assert [ended[id_].state for id_ in everything] == ["sent", "sent", "unknown", "unknown"]
