@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
 
+from tests.chaos.proxy import Proxy
 from tests.support import (
     Deployment,
     Process,
@@ -29,8 +32,12 @@ from workers.sandbox.client import Sandbox
 EXAMPLE: Final = Path(__file__).parents[2] / "examples" / "customers.csv"
 BATCH: Final = ("--batch-id", "campaign")
 
-#: As many as take a second or so to be enqueued.
+#: Several of the portions that are enqueued at a time.
 MANY: Final = 4000
+
+#: Seconds that a word to Redis takes, and from it, where somebody is to be met on the way, and once they were.
+FAR: Final = 0.03
+HELD: Final = 3.0
 
 
 class Ended(NamedTuple):
@@ -81,11 +88,18 @@ def enqueued(deployment: Deployment, name: str = "campaign") -> int:
     return int(deployment.redis.llen(f"d:b:{name}:j"))
 
 
-def begun(deployment: Deployment, tmp_path: Path, file: Path, enough: int) -> Process:
-    """Start it in a folder beside the test's, and return once it has enqueued so many."""
-    process = Process(arguments(file.absolute(), *BATCH), environment(deployment), tmp_path / "processes", "send-file")
-    until(lambda: enqueued(deployment) >= enough, what=f"{enough} jobs")
-    return process
+@contextmanager
+def begun(deployment: Deployment, tmp_path: Path, file: Path, enough: int) -> Iterator[tuple[Process, Proxy]]:
+    """Start it in a folder beside the test's; once it has enqueued so many it is held on its way."""
+    place = urlsplit(deployment.url)
+    with Proxy(place.port or 0) as proxy:
+        proxy.delay = FAR
+        told = environment(deployment) | {"DISPATCHER_REDIS_URL": f"redis://127.0.0.1:{proxy.port}{place.path}"}
+        process = Process(arguments(file.absolute(), *BATCH), told, tmp_path / "processes", "send-file")
+        until(lambda: enqueued(deployment) >= enough, what=f"{enough} jobs")
+        proxy.delay = HELD
+        yield process, proxy
+        process.kill()
 
 
 def test_the_example_is_sent(running: Deployment) -> None:
@@ -123,8 +137,8 @@ def test_what_was_rejected_is_mended_and_sent(running: Deployment) -> None:
 def test_killed_again_and_again_it_texts_everybody_once(running: Deployment, tmp_path: Path) -> None:
     file = recipients(MANY)
     for enough in (1, MANY // 4, MANY // 3):
-        process = begun(running, tmp_path, file, enough)
-        process.kill()
+        with begun(running, tmp_path, file, enough) as (process, _):
+            process.kill()
         assert process.popen.returncode == -signal.SIGKILL, "it was killed on its way"
         assert enough <= enqueued(running) < MANY
     before = enqueued(running)
@@ -140,9 +154,10 @@ def test_killed_again_and_again_it_texts_everybody_once(running: Deployment, tmp
 def test_asked_to_stop_it_finishes_its_portion(deployment: Deployment, tmp_path: Path, number: signal.Signals) -> None:
     """No worker is needed for that."""
     file = recipients(MANY)
-    process = begun(deployment, tmp_path, file, 1)
-    process.popen.send_signal(number)
-    assert process.wait() == 130
+    with begun(deployment, tmp_path, file, 1) as (process, proxy):
+        process.popen.send_signal(number)
+        proxy.delay = 0
+        assert process.wait() == 130
     there = enqueued(deployment)
     assert there % 500 == 0
     assert f"Stopped after line {there + 1}. Run the same command again and it continues" in process.output()
@@ -163,9 +178,10 @@ class TestRedisAway:
     ) -> None:
         """No worker is needed for that."""
         file = recipients(MANY)
-        process = begun(own, tmp_path, file, 1)
-        own_valkey.kill()
-        assert process.wait() == 1
+        with begun(own, tmp_path, file, 1) as (process, proxy):
+            own_valkey.kill()
+            proxy.delay = 0
+            assert process.wait() == 1
         assert "did not answer" in process.output()
         assert "Run the same command again and it continues" in process.output()
 
