@@ -31,7 +31,7 @@ class Place(Deployment):
         self.server = server
         self._numbers = count()
 
-    def scheduled(self, dispatcher: Dispatcher, after: float = 1.5, **terms: Any) -> Batch:
+    def scheduled(self, dispatcher: Dispatcher, after: float = 4, **terms: Any) -> Batch:
         """Enqueue texts that Redis knows for a while before they are sent."""
         numbers = phones(MANY, MANY * next(self._numbers))
         messages = [Message(one, f"Hello {one}") for one in numbers]
@@ -55,7 +55,7 @@ class Place(Deployment):
 
     def ends(self, batch: Batch) -> dict[str, int]:
         """Return where the batch stands once none of its jobs is busy."""
-        until(lambda: not {"queued", "sending"} & set(batch.counts), 30, "the end of all")
+        until(lambda: not {"queued", "sending"} & set(batch.counts), what="the end of all")
         return batch.counts
 
 
@@ -75,7 +75,8 @@ def told(batch: Batch, words: str) -> int:
 
 def test_a_worker_that_is_there_asserts_what_it_did(place: Place) -> None:
     """Restarted as it was, with its tail cut, with an older backup in its place: it is all known again."""
-    dispatcher, worker = place.client(), place.worker()
+    # It beats rarely enough not to be missed where the machine holds it up.
+    dispatcher, worker = place.client(), place.worker(heartbeat="3")
     for name, lost in (("stay", 0), ("cut", MANY), ("restore", MANY)):
         batch = place.scheduled(dispatcher)
         past = Past(place.server)
