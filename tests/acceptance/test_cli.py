@@ -9,12 +9,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import pytest
 
-from dispatcher import Dispatcher, Message
+from dispatcher import Dispatcher, Job, Message
 from tests.commands import Ended, Run, in_process
 from tests.support import Deployment, Process, accepted, clean_environment, phone, phones, taken_by_number, until
 
@@ -113,7 +113,7 @@ def test_events_are_followed_until_ctrl_c(environment: dict[str, str], dispatche
     try:
         follower.wait_for(seen.id)
         news = dispatcher.send(phone(2), TEXT, provider="textgoto")
-        follower.wait_for(news.id, seconds=10)
+        follower.wait_for(news.id)
         follower.popen.send_signal(signal.SIGINT)
         assert follower.wait() == 130
     finally:
@@ -301,13 +301,24 @@ class TestEvents:
         assert rest.out.splitlines()[0].startswith(everything.documents[1]["cursor"])
         assert run("events", "--after", everything.documents[-1]["cursor"]) == (0, "", "")
 
-    def test_followed_they_end_after_a_quiet_while(self, run: Run, dispatcher: Dispatcher) -> None:
+    def test_followed_they_end_after_a_quiet_while(
+        self, run: Run, dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         before = sent(run)
         (event,) = run("events", "--json").documents
-        soon = dispatcher.send(phone(2), TEXT, provider="textgoto", send_at=time.time() + 0.3)
-        began = time.monotonic()
-        followed = run("events", "-f", "--timeout", "1", "--json")
-        assert time.monotonic() - began > 1
+        follow, jobs = Dispatcher.events, list[Job]()
+
+        def followed_by_news(one: Dispatcher, *arguments: Any, **named: Any) -> Any:
+            events = follow(one, *arguments, **named)
+            jobs.append(dispatcher.send(phone(2), TEXT, provider="textgoto"))
+            return events
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Dispatcher, "events", followed_by_news)
+            began = time.monotonic()
+            followed = run("events", "-f", "--timeout", "4", "--json")
+            assert time.monotonic() - began > 4
+        (soon,) = jobs
         assert [one["data"]["id"] for one in followed.documents] == [soon.id], "news only, unless a cursor is given"
         again = run("events", "-f", "--after", "0", "--timeout", "0.1", "--json")
         assert [one["data"]["id"] for one in again.documents] == [before, soon.id]
