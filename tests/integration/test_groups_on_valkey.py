@@ -16,8 +16,9 @@ from dispatcher.settings import load
 from dispatcher.store import Call, script
 from tests.support import Process, Server, until
 
-#: Seconds after which a consumer counts as silent: the least there may be.
+#: Seconds after which a consumer counts as silent: the least there may be, and longer than a busy machine holds one up.
 TAKE_OVER: Final = 1.0
+PATIENT: Final = 60.0
 
 #: A consumer that is at its first event when it dies.
 HANGS: Final = """
@@ -44,8 +45,8 @@ def tell(d: Dispatcher, count: int) -> list[str]:
         return [cursor.decode() for cursor in pipe.execute()]
 
 
-def read(d: Dispatcher, consumer: str, timeout: float = 0) -> Any:
-    return d.events("0", group="billing", consumer=consumer, timeout=timeout, take_over=TAKE_OVER)
+def read(d: Dispatcher, consumer: str, take_over: float = PATIENT) -> Any:
+    return d.events("0", group="billing", consumer=consumer, timeout=0, take_over=take_over)
 
 
 def rewritten(d: Dispatcher) -> None:
@@ -67,7 +68,7 @@ def test_what_a_killed_process_was_at_is_done_by_another(d: Dispatcher, redis_ur
     told = list[Delivery]()
 
     def all_told() -> bool:
-        told.extend(read(d, "bob"))
+        told.extend(read(d, "bob", TAKE_OVER))
         return len(told) == 10
 
     until(all_told, what="ann's share")
@@ -130,7 +131,7 @@ def test_a_stream_that_is_written_anew_keeps_its_groups(d: Dispatcher) -> None:
 
 def test_who_follows_goes_on_though_the_stream_is_written_anew(d: Dispatcher) -> None:
     tell(d, 3)
-    events = d.events(group="billing", timeout=5)
+    events = d.events(group="billing", timeout=60)
     for _ in range(3):
         rewritten(d)
         (cursor,) = tell(d, 1)

@@ -16,6 +16,7 @@ from dispatcher.limits import Ask, Ended, Granted, Limits, parse
 from dispatcher.outcomes import Accepted, Failure, FailureKind
 from dispatcher.settings import Settings, load
 from dispatcher.store import AsyncJobStore, Calls, JobStore
+from tests.support import Server
 from tests.unit.test_limits import Limited, group
 from workers.limits import Later, Permit, RedisLimiter
 
@@ -83,8 +84,9 @@ def moment_of(permit: Permit) -> int:
 
 
 def test_workers_together_use_what_one_may_and_a_code_passes_all(settings: Settings) -> None:
-    """Four workers ask for 200 a second as fast as they can; each gets its share, and who is high waits for nobody."""
-    told = "post=200/s burst 4"
+    """Four workers ask for 100 a second as fast as they can; each gets its share, and who is high waits for nobody."""
+    # A busy machine loses what it does not fetch within a fifth of a second.
+    told = "post=100/s burst 20"
 
     async def scene() -> tuple[list[tuple[int, int]], list[float]]:
         stores = [AsyncJobStore(settings.redis, settings.redis_shown) for _ in range(4)]
@@ -92,7 +94,7 @@ def test_workers_together_use_what_one_may_and_a_code_passes_all(settings: Setti
         began, moments, codes = time.monotonic(), list[tuple[int, int]](), list[float]()
 
         async def campaign(one: RedisLimiter) -> None:
-            while time.monotonic() < began + 1.5:
+            while time.monotonic() < began + 2:
                 answer = await one.acquire("plain", group())
                 if isinstance(answer, Permit):
                     moments.append((moment_of(answer), 1))
@@ -116,7 +118,7 @@ def test_workers_together_use_what_one_may_and_a_code_passes_all(settings: Setti
     (limit,) = limits(told).buckets.values()
     assert fits(moments, limit)
     span = (max(moments)[0] - min(moments)[0]) / SECOND
-    assert len(moments) / span >= 0.93 * limit.rate
+    assert len(moments) - limit.at_once >= 0.8 * limit.rate * span, "without the burst, which was there at once"
     assert max(codes) <= 0.6
 
 
@@ -132,6 +134,15 @@ def test_a_script_that_the_server_forgot_is_sent_again_and_its_state_is_there(
     assert store.run(calls.learn("acme", told, [Ended(id="a", moment=0, letters="o", seconds=0.1)])) == 1
 
 
+async def refused(one: RedisLimiter) -> Later:
+    """Ask until it is refused: what others learned is told by and by."""
+    async with asyncio.timeout(60):
+        while True:
+            answer = await one.acquire("plain", group())
+            if isinstance(answer, Later):
+                return answer
+
+
 def test_a_penalty_and_a_breaker_stop_every_worker(settings: Settings) -> None:
     async def scene() -> list[Any]:
         store = AsyncJobStore(settings.redis, settings.redis_shown)
@@ -143,22 +154,22 @@ def test_a_penalty_and_a_breaker_stop_every_worker(settings: Settings) -> None:
                 permit = await workers[0].acquire("plain", group())
                 assert isinstance(permit, Permit)
                 workers[0].learn("plain", permit, {"0001": Failure(kind=kind)}, 0.1)
-            await asyncio.sleep(0.1)
-            found.append(await workers[1].acquire("plain", group()))
+            found.append(await refused(workers[1]))
         for one in workers:
             await one.close()
         await store.close()
         return found
 
     throttled, broken = asyncio.run(scene())
-    assert isinstance(throttled, Later)
-    assert isinstance(broken, Later)
     assert (throttled.reason, broken.reason) == ("limit", "breaker")
     assert throttled.delay > 3
     assert broken.delay > 3
 
 
-def test_those_who_ask_together_travel_together(settings: Settings) -> None:
+def test_those_who_ask_together_travel_together(own_valkey: Server) -> None:
+    """On a server of its own, where nobody else makes calls."""
+    settings = load(redis_url=own_valkey.url, sandbox=True)
+
     async def scene() -> int:
         store = AsyncJobStore(settings.redis, settings.redis_shown)
         one = RedisLimiter(settings, {"plain": Limited("post=900000/s")}, store)
