@@ -118,6 +118,6 @@ def test_the_points_of_an_exchange_are_where_their_names_say(
 def comes(look: Callable[[], object]) -> bool:
     """Say whether it comes to that, though the process does nothing any more."""
     try:
-        return bool(until(look, 2))
+        return bool(until(look, 15))
     except AssertionError:
         return False

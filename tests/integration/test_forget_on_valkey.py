@@ -13,7 +13,7 @@ from dispatcher import Dispatcher, State
 from dispatcher.optouts import OptOuts, Text
 from dispatcher.settings import load
 from dispatcher.store import Advance, Calls, Claim, JobStore, call_name
-from tests.acceptance.test_privacy import on_disk
+from tests.acceptance.test_privacy import on_disk, rewriting
 from tests.support import Server, phone, until
 
 NUMBER: Final = phone(123)
@@ -62,7 +62,7 @@ def test_no_file_knows_who_was_forgotten(own_valkey: Server, d: Dispatcher) -> N
 
         told = d.forget(NUMBER)
         assert (told.jobs, told.complete, told.file) == (3, True, "rewritten")
-        until(lambda: client.info("persistence")["aof_rewrite_in_progress"] == 0, what="the file written anew")
+        until(lambda: not rewriting(client), what="the file written anew")
         client.save()
     store.close()
     own_valkey.stop()

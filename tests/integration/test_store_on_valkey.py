@@ -227,7 +227,7 @@ class TestRetention:
     @pytest.fixture
     def settings(self, redis_url: str) -> Settings:
         # What guards count goes with their windows, which are not waited for here.
-        return load(redis_url=redis_url, sandbox=True, lease=31, retention=0.8, events_retention=0.6, guards="off")
+        return load(redis_url=redis_url, sandbox=True, lease=31, retention=3, events_retention=2.5, guards="off")
 
     @pytest.fixture
     def dispatcher(self, settings: Settings) -> Iterator[Dispatcher]:
@@ -238,7 +238,7 @@ class TestRetention:
         messages = [Message(number, "Hello", idempotency_key=number) for number in phones(20)]
         made = [
             *dispatcher.send_many(messages, batch_id="b").jobs.ids,
-            dispatcher.verify("+447700900001", code_ttl=1).id,
+            dispatcher.verify("+447700900001", code_ttl=5).id,
             dispatcher.lookup("+447700900001").id,
             dispatcher.operation(QUEUE, "balance").id,
         ]
@@ -265,7 +265,7 @@ class TestRetention:
             return [key for key in keys if not key.startswith((USAGE, "d:n"))]
 
         kept = {"d:mode", "d:hk", "d:p", "d:c", "d:e", "d:et", f"d:g:{QUEUE}", f"d:g:{QUEUE}.high"}
-        until(lambda: set(left()) <= kept, 5, "the end")
+        until(lambda: set(left()) <= kept, what="the end")
         assert store.redis.xlen("d:e") == 0
 
     def test_events_are_trimmed_by_age_and_the_cursor_says_so(

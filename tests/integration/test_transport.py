@@ -254,7 +254,7 @@ class Fault:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-PATIENT = {"deadline": 0.3, "connect": 0.29}
+PATIENT = {"deadline": 1.2, "connect": 1.19}
 SHORT = {"max_body": 1000}
 
 FAULTS = {
@@ -653,7 +653,7 @@ def test_an_answer_nobody_asked_for_is_not_the_next_requests_answer() -> None:
             Transport(sleep=no_wait) as transport,
         ):
             await transport.send(server.request())
-            await asyncio.sleep(0.05)
+            await server.left(1)
             outcome = await transport.send(server.request())
             assert isinstance(outcome, Response)
             assert outcome.body == b"second"
@@ -688,9 +688,9 @@ def test_on_a_new_connection_where_the_server_spoke_first_nothing_is_written(mon
 def test_a_connection_closed_while_idle_costs_nothing() -> None:
     async def scene() -> None:
         async with Server([Do.READ, answer(), Do.FIN]) as server, Transport() as transport:
-            for _ in range(3):
+            for closed in range(1, 4):
                 assert isinstance(await transport.send(server.request()), Response)
-                await asyncio.sleep(0.03)
+                await server.left(closed)
             assert (server.connections, len(server.requests)) == (3, 3)
 
     run(scene())

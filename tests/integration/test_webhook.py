@@ -162,7 +162,7 @@ FAULTS: Final[Mapping[str, tuple[Script, str]]] = {
 def test_what_is_no_answer_is_tried_again(
     script: Script, words: str, secure: bool, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
-    within = 0.5 if words == SILENT else 15
+    within = 1.5 if words == SILENT else 15
     with caplog.at_level(logging.DEBUG):
         outcome, server = run(told(script, tls=authority if secure else None, callback_timeout=within))
     assert (outcome.outcome, outcome.status, outcome.words) == (Outcome.AGAIN, 0, words)
