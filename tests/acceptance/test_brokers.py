@@ -77,7 +77,7 @@ def test_a_broker_that_cannot_prove_who_it_is_is_told_nothing(
 ) -> None:
     url = f"{scheme}://user:hunter2@127.0.0.1:{pretender.port}/0"
     with celery_app(load(broker_url=url)) as app:
-        app.conf.broker_connection_timeout = 1
+        app.conf.broker_connection_timeout = 10
         with pytest.raises(OperationalError, match="CERTIFICATE_VERIFY_FAILED"):
             depth(app, "textgoto")
     monkeypatch.setenv("DISPATCHER_BROKER_URL", url)
@@ -89,6 +89,6 @@ def test_a_broker_that_cannot_prove_who_it_is_is_told_nothing(
     # Where its certificate is trusted it is told, which shows that it would have been.
     monkeypatch.setenv("SSL_CERT_FILE", str(pretender.certificate))
     with celery_app(load()) as app, suppress(OperationalError):
-        app.conf.broker_connection_timeout = 1
+        app.conf.broker_connection_timeout = 3
         depth(app, "textgoto")
     assert pretender.heard

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -197,11 +196,11 @@ def test_a_worker_that_dies_of_a_callback_does_so_no_more_than_thrice(house: Hou
     house.ring(kind="deadly")
     for number in range(3):
         worker = house.worker("--concurrency", "1", name=f"victim{number}")
-        assert worker.wait(30) == -9
+        assert worker.wait() == -9
     house.ring(kind="text", from_=phone(25), text="Hi", ref="7")
     house.worker("--concurrency", "1", name="survivor")
     d = house.client()
-    until(lambda: texts(d) and house.redis.zcard("d:cx"), 30, "the text, and the deadly one aside")
+    until(lambda: texts(d) and house.redis.zcard("d:cx"), what="the text, and the deadly one aside")
 
     told = run("status")
     assert told.code == 1
@@ -222,10 +221,8 @@ def test_without_redis_providers_are_asked_to_come_again(
         house.start()
         own_valkey.stop()
         for _ in range(2):
-            began = time.monotonic()
             answer = house.ring(kind="text", from_=phone(26), text=TEXT)
             assert (answer.status, answer.body) == (503, b"")
-            assert time.monotonic() - began < 10
         own_valkey.start()
         until(lambda: house.ring(kind="text", from_=phone(26), text=TEXT).status == 200, what="Redis")
         assert call(f"{house.origin}/health", "GET").status == 200

@@ -20,7 +20,9 @@ from tests.acceptance.conftest import Typed
 from tests.commands import Ended
 from tests.support import Deployment, Worker, phone, phones, until
 
+#: Seconds from beat to beat: of one whose death is to be seen, and of one that a busy machine may hold up.
 BEAT: Final = "0.5"
+RARELY: Final = "5"
 
 
 def seen(deployment: Deployment) -> Status:
@@ -32,7 +34,7 @@ def health(deployment: Deployment) -> list[Health]:
 
 
 def becomes(deployment: Deployment, *wanted: Health) -> None:
-    until(lambda: health(deployment) == [*wanted], 30, f"{wanted}")
+    until(lambda: health(deployment) == [*wanted], what=f"{wanted}")
 
 
 Asked = Callable[..., Ended]
@@ -52,7 +54,9 @@ def worker(deployment: Deployment) -> Worker:
 
 
 class TestAWorker:
-    def test_that_works_is_alive(self, worker: Worker, deployment: Deployment, asked: Asked) -> None:
+    def test_that_works_is_alive(self, deployment: Deployment, asked: Asked) -> None:
+        deployment.worker(heartbeat=RARELY)
+        becomes(deployment, Health.ALIVE)
         here = asked("--worker", "textgoto", "--here")
         assert here.code == 0
         assert "is alive" in here.out
@@ -108,8 +112,8 @@ class TestAWorker:
         other = deployment.worker(heartbeat=BEAT, name="other")
         becomes(deployment, Health.ALIVE, Health.ALIVE)
         worker.kill()
-        until(lambda: sorted(health(deployment)) == [Health.ALIVE, Health.SILENT], 30, "the death to be seen")
-        assert asked().code == 0
+        until(lambda: sorted(health(deployment)) == [Health.ALIVE, Health.SILENT], what="the death to be seen")
+        until(lambda: asked().code == 0, what="a look at which no beat is late")
         other.stop()
 
     def test_an_emptied_redis_learns_of_it_again(self, worker: Worker, deployment: Deployment) -> None:
@@ -123,7 +127,7 @@ class TestAWorker:
         worker = deployment.worker("--pool", pool, "--concurrency", "2", heartbeat="0.1")
         becomes(deployment, Health.ALIVE)
         first = deployment.redis.hget("d:hb:" + deployment.redis.zrange("d:hb", 0, -1)[0].decode(), "consumed")
-        until(lambda: _consumed(deployment) > int(first) + 1000, 20, "further beats")
+        until(lambda: _consumed(deployment) > int(first) + 1000, what="further beats")
         assert "dispatcher.beat" not in worker.output().partition("ready.")[2]
         worker.terminate()
         assert worker.wait() == 0
@@ -151,7 +155,7 @@ class TestWhatWaits:
                 "textgoto: 5 jobs wait and no worker serves it; start one: dispatcher worker textgoto"
             ]
             unknown = dispatcher.send(phone(111), "Lost")
-            deployment.worker(heartbeat=BEAT)
+            deployment.worker(heartbeat=RARELY)
             assert dispatcher.wait(unknown.id).state == State.UNKNOWN
             becomes(deployment, Health.ALIVE)
             status = seen(deployment)
