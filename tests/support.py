@@ -78,6 +78,10 @@ class Watch:
     def port(self, port: int, name: str) -> None:
         self._ports[port] = name
 
+    def forget_closed(self) -> None:
+        """Forget the ports at which nobody listens any more: who does so later, in another process of xdist's, may."""
+        self._ports = {port: name for port, name in self._ports.items() if listens(port)}
+
     def left(self) -> list[str]:
         """Name what still runs or listens."""
         running = [f"process group {pid} ({name})" for pid, name in self._groups.items() if _runs(pid)]
