@@ -77,7 +77,7 @@ def test_a_broker_that_cannot_prove_who_it_is_is_told_nothing(
 ) -> None:
     url = f"{scheme}://user:hunter2@127.0.0.1:{pretender.port}/0"
     with celery_app(load(broker_url=url)) as app:
-        app.conf.broker_connection_timeout = 10
+        app.conf.broker_connection_timeout = 4
         with pytest.raises(OperationalError, match="CERTIFICATE_VERIFY_FAILED"):
             depth(app, "textgoto")
     monkeypatch.setenv("DISPATCHER_BROKER_URL", url)

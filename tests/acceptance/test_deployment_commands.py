@@ -38,7 +38,7 @@ def test_a_worker_takes_jobs(label: str, deployment: Deployment, tmp_path: Path)
     worker = start(COMMANDS[label], deployment.environment, tmp_path)
     try:
         dispatcher = deployment.client()
-        assert dispatcher.wait(dispatcher.send(phone(1), "Hello").id).state == State.SENT
+        assert dispatcher.wait(dispatcher.send(phone(1), "Hello").id, timeout=60).state == State.SENT
         if label.startswith("compose"):
             health = SERVICES["textgoto"]["healthcheck"]["test"]
             asked = start(shlex.join(health[1:]), deployment.environment, tmp_path / "health")
@@ -79,7 +79,7 @@ def test_flower_listens_and_lets_nobody_in_from_elsewhere_without_a_password(
     flower = start(COMMANDS[label], usual, tmp_path)
     WATCH.port(port, "flower")
     try:
-        until(lambda: listens(port), 20, "Flower")
+        until(lambda: listens(port), what="Flower")
     finally:
         flower.stop()
 

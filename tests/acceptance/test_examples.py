@@ -524,7 +524,8 @@ def test_celery_of_its_own(
         asks.append(caller.send_task("shop.stand"))
         for ask in asks:
             worker.wait_for(f"[{ask.id}] succeeded")
-        pongs = [name for answer in caller.control.ping(timeout=1) or [] for name in answer]
+        answers = until(lambda: caller.control.ping(timeout=1) or [], what="a pong")
+        pongs = [name for answer in answers for name in answer]
     assert [dispatcher.wait(job.id).state for job in dispatcher.jobs()] == ["sent", "sent"]
     assert taken_by_number(running.sandbox) == {"+447700900017": 1, "+447700900018": 1}
     assert [name.split("@")[0] for name in pongs] == ["shop"], "who controls the shop's workers reaches no others"

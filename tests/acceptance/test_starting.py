@@ -60,7 +60,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Proc
 def test_it_refuses_what_cannot_work(label: str, refused: dict[str, Process]) -> None:
     """One readable paragraph that names the setting; no traceback, no secret, no worker."""
     process = refused[label]
-    code = process.wait(30)
+    code = process.wait()
     told = [line for line in process.output().splitlines() if line.strip()]
     paragraph = [line for line in told if REFUSALS[label][2] in line]
     assert paragraph, told
@@ -119,7 +119,7 @@ class TestNothingButTheCommand:
             ["-m", "celery", "-A", "workers", "worker", "-Q", "textgoto"], deployment.environment, tmp_path, "bare"
         )
         try:
-            assert dispatcher.wait(job.id).state == State.SENT
+            assert dispatcher.wait(job.id, timeout=60).state == State.SENT
             assert "Traceback" not in worker.output()
             worker.terminate()
             assert worker.wait() == 0
@@ -132,7 +132,7 @@ class TestNothingButTheCommand:
         job = dispatcher.send(phone(1), "Hello")
         worker = Process([command, "worker", "textgoto"], deployment.environment, tmp_path, "command")
         try:
-            assert dispatcher.wait(job.id).state == State.SENT
+            assert dispatcher.wait(job.id, timeout=60).state == State.SENT
             worker.terminate()
             assert worker.wait() == 0
         finally:
