@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from pydantic import (
     Field,
@@ -532,7 +532,7 @@ class Settings(BaseSettings):
     @property
     def broker(self) -> str:
         """The Celery broker's URL: the same Redis unless told otherwise."""
-        return self.broker_url or self.redis
+        return self.broker_url or _as_broker(self.redis)
 
     @property
     def redis_shown(self) -> str:
@@ -694,6 +694,18 @@ def _well_formed(url: str, schemes: tuple[str, ...]) -> bool:
         return bool(parts.scheme) and "://" in url and (not schemes or parts.scheme in schemes)
     except ValueError:
         return False
+
+
+def _as_broker(redis_url: str) -> str:
+    """Return Redis' URL as Celery wants it, which has words of its own for a socket file."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    told = dict(parse_qsl(parts.query))
+    user, password = (told.pop(name, unquote(getattr(parts, name) or "")) for name in ("username", "password"))
+    who = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
+    database = f"?virtual_host={told['db']}" if "db" in told else ""
+    return f"redis+socket://{who}{parts.path}{database}"
 
 
 def _listed(countries: str) -> list[str]:

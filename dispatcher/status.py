@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from kombu.exceptions import KombuError
@@ -297,7 +298,9 @@ class _Look:
 
     def _broker_address(self) -> str:
         with self._app.connection_for_read() as connection:
-            return f"{connection.hostname}:{connection.port}" if connection.port else str(connection.hostname)
+            # Of a socket file it has the path, and behind it what else its URL says, a password perhaps.
+            named = urlsplit(str(connection.hostname)).path
+            return f"{named}:{connection.port}" if connection.port else named
 
 
 def _worker(one: Worker, now: int) -> WorkerStatus:

@@ -695,7 +695,7 @@ class JobStore:
         if inmemory.is_memory(url):
             self.redis = inmemory.connect(url)
             return
-        options = _connection(timeout)
+        options = _connection(url, timeout)
         pool = redis.BlockingConnectionPool.from_url(url, retry=Retry(NoBackoff(), _REPEATS), **options)
         self.redis = redis.Redis.from_pool(pool)
 
@@ -904,7 +904,7 @@ class AsyncJobStore:
         self._way: Way | None = None
         self._syncing: asyncio.Task[None] | None = None
         self._next_sync: asyncio.Task[None] | None = None
-        options = {**_connection(timeout), "redis_connect_func": connected}
+        options = {**_connection(url, timeout), "redis_connect_func": connected}
         retry = _Retry()
         pool = redis.asyncio.BlockingConnectionPool.from_url(url, retry=retry, **options)
         pool.connection_class = _packed_by_hiredis(pool.connection_class)
@@ -979,7 +979,7 @@ class AsyncJobStore:
         await self.redis.aclose()
 
 
-def _connection(timeout: float) -> dict[str, Any]:
+def _connection(url: str, timeout: float) -> dict[str, Any]:
     """Return what keeps a dead connection from being waited on for ever; `timeout` is in seconds.
 
     Who finds all connections busy waits for one, which is soon free: a call takes a millisecond.
@@ -989,7 +989,8 @@ def _connection(timeout: float) -> dict[str, Any]:
         "timeout": timeout,
         "socket_timeout": timeout,
         "socket_connect_timeout": min(timeout, 5),
-        "socket_keepalive": True,
+        # Nothing can be lost on the way to a socket file.
+        **({} if url.startswith("unix:") else {"socket_keepalive": True}),
         "health_check_interval": 30,
         # It is a replica by now: what its address leads to may have changed, too.
         "retry_on_error": [MasterDownError, ReadOnlyError],

@@ -379,6 +379,19 @@ def test_the_broker_is_the_same_redis_unless_told_otherwise() -> None:
     assert made(broker_url="amqp://127.0.0.1//").broker == "amqp://127.0.0.1//"
 
 
+@pytest.mark.parametrize(
+    ("url", "broker"),
+    [
+        ("unix:///run/redis.sock", "redis+socket:///run/redis.sock"),
+        ("unix:///run/redis.sock?db=3", "redis+socket:///run/redis.sock?virtual_host=3"),
+        ("unix:///run/redis.sock?db=3&password=a%26b", "redis+socket://:a%26b@/run/redis.sock?virtual_host=3"),
+        ("unix://me:a%26b@/run/redis.sock", "redis+socket://me:a%26b@/run/redis.sock"),
+    ],
+)
+def test_celery_has_words_of_its_own_for_a_socket_file(url: str, broker: str) -> None:
+    assert made(redis_url=url).broker == broker
+
+
 def test_every_setting_can_be_given_as_an_argument() -> None:
     told = Settings(redis_url=URL, secret_key=SecretStr(SECRET_KEY), hash_key=SecretStr(HASH_KEY))
     assert told == made()
