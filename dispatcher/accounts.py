@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from dispatcher import checks, memory, phone
+from dispatcher.calls import Calls
 from dispatcher.errors import (
     ConfigurationError,
     InvalidNumber,
@@ -25,7 +26,6 @@ from dispatcher.errors import (
 )
 from dispatcher.privacy import shown
 from dispatcher.routes import Facts, Rule, asks_for_line, first
-from dispatcher.store import Calls
 
 if TYPE_CHECKING:
     from dispatcher.settings import Settings

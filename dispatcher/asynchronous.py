@@ -23,11 +23,11 @@ import msgspec
 
 from dispatcher import checks
 from dispatcher.batches import Batch, Redriven, Steps, Until, ends
+from dispatcher.calls import MOST
 from dispatcher.client import Dispatcher
 from dispatcher.events import Event, Reader
 from dispatcher.jobs import Job
 from dispatcher.states import State
-from dispatcher.store import MOST
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -10,11 +10,11 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar, overload
 import msgspec
 
 from dispatcher import checks
+from dispatcher.calls import MOST, BatchState
 from dispatcher.errors import InvalidRequest, WaitTimeout
 from dispatcher.jobs import SCHEMA, Job
 from dispatcher.privacy import shown
 from dispatcher.states import FINAL, SETTLED, State
-from dispatcher.store import MOST, BatchState
 
 T = TypeVar("T")
 

@@ -8,14 +8,15 @@ from contextlib import closing
 from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
+from dispatcher.calls import MOST, MOST_MADE
 from dispatcher.errors import IdempotencyConflict, StoreUnavailable
 from dispatcher.jobs import Lane, new_id
 from dispatcher.queues import queue_name
-from dispatcher.store import MOST, MOST_MADE
 
 if TYPE_CHECKING:
+    from dispatcher.calls import Call, Calls, Created
     from dispatcher.drafts import Draft, Drafts
-    from dispatcher.store import Call, Calls, Created, JobStore
+    from dispatcher.store import JobStore
 
 #: An account, and where in the list that was given the messages stand that are written together for it.
 _Portion: TypeAlias = tuple[str, Sequence[int]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from dispatcher.store import MOST, Call, script
+from dispatcher.calls import MOST, Call, script
 
 if TYPE_CHECKING:
     from dispatcher.settings import Settings

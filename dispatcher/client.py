@@ -23,6 +23,7 @@ from dispatcher import (
 from dispatcher.accounts import Accounts, Route
 from dispatcher.batches import Batch, Redriven, Steps, in_turn
 from dispatcher.bulk import Bulk
+from dispatcher.calls import Advance, Call, Calls, CodeVerdict, Created
 from dispatcher.errors import (
     IllegalMove,
     InvalidNumber,
@@ -58,15 +59,7 @@ from dispatcher.queues import CHUNK, celery_app, publish, queue_name
 from dispatcher.reading import ReadingVerbs
 from dispatcher.settings import Settings, load
 from dispatcher.states import State
-from dispatcher.store import (
-    Advance,
-    Call,
-    Calls,
-    CodeVerdict,
-    Created,
-    JobStore,
-    StoredIds,
-)
+from dispatcher.store import JobStore, StoredIds
 from dispatcher.verifications import Guarding
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 
 from dispatcher import endpoints, groups, heartbeats, redis_check
 from dispatcher.accounts import Account, Accounts
+from dispatcher.calls import Calls
 from dispatcher.endpoints import Endpoint
 from dispatcher.errors import StoreUnavailable
 from dispatcher.findings import Finding, ok, problem, warning
@@ -31,7 +32,7 @@ from dispatcher.limits import LimitState
 from dispatcher.notices import NOTIFY
 from dispatcher.queues import configuration
 from dispatcher.settings import PREFIX, RUNTIME, TOML, Settings, secret_files, usable
-from dispatcher.store import Calls, JobStore
+from dispatcher.store import JobStore
 
 #: Asks accounts for their balance: given the settings, and the accounts that workers published (None where Redis does
 #: not tell), it answers with what it found.

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from dispatcher import notices
+from dispatcher.calls import MOST, Call, script
 from dispatcher.jobs import SCHEMA, moment
-from dispatcher.store import MOST, Call, script
 
 if TYPE_CHECKING:
     from dispatcher.settings import Settings

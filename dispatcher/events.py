@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 import msgspec
 
 from dispatcher import budgets, checks, suspensions
+from dispatcher.calls import BatchState
 from dispatcher.errors import ConfigurationError, CursorExpired, InvalidRequest
 from dispatcher.jobs import SCHEMA, Job, milliseconds, moment
 from dispatcher.notices import FAMILIES
 from dispatcher.optouts import Listed, Text
 from dispatcher.privacy import shown
 from dispatcher.states import State
-from dispatcher.store import BatchState
 
 if TYPE_CHECKING:
     from dispatcher.privacy import Sealer

@@ -19,17 +19,18 @@ import phonenumbers
 from redis.exceptions import ResponseError
 
 from dispatcher import phone
+from dispatcher.calls import MOST, Call, call_name, script
 from dispatcher.endpoints import ENDPOINTS, UNDELIVERED, NoticeCalls
 from dispatcher.errors import ConfigurationError
 from dispatcher.events import STREAM
 from dispatcher.jobs import SCHEMA
 from dispatcher.optouts import LIST, refuses
 from dispatcher.records import nameless
-from dispatcher.store import MOST, Call, call_name, script
 
 if TYPE_CHECKING:
+    from dispatcher.calls import Calls
     from dispatcher.settings import Settings
-    from dispatcher.store import Calls, JobStore
+    from dispatcher.store import JobStore
 
 #: Callbacks that were set aside, and those of an account that wait to be read.
 _ASIDE: Final = "d:cx"

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from dispatcher.calls import Call, script
 from dispatcher.errors import CursorExpired, InvalidRequest, NotFound, StoreUnavailable
 from dispatcher.events import STREAM, Event, EventStream, Page, Row, Wanted, where
 from dispatcher.jobs import SCHEMA, moment
 from dispatcher.privacy import shown
-from dispatcher.store import Call, JobStore, script
+from dispatcher.store import JobStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from dispatcher import phone
+from dispatcher.calls import MOST, Call, script
 from dispatcher.errors import ConfigurationError
 from dispatcher.jobs import moment
 from dispatcher.lookups import UNKNOWN, Result
-from dispatcher.store import MOST, Call, script
 
 if TYPE_CHECKING:
     from dispatcher.privacy import Sealer

@@ -10,6 +10,7 @@ from dispatcher import backlog, checks, endpoints, groups, notices, usage
 from dispatcher.accounts import Account, Accounts
 from dispatcher.backlog import LaneState
 from dispatcher.budgets import Budget
+from dispatcher.calls import MOST, Calls
 from dispatcher.endpoints import Endpoint, NoticeCalls, Undelivered
 from dispatcher.errors import InvalidRequest, NotFound, UnknownProvider
 from dispatcher.events import where
@@ -18,7 +19,7 @@ from dispatcher.limits import LimitState
 from dispatcher.privacy import shown
 from dispatcher.queues import both_queues
 from dispatcher.settings import Settings
-from dispatcher.store import MOST, Calls, JobStore
+from dispatcher.store import JobStore
 from dispatcher.suspensions import Suspension, is_scope
 from dispatcher.usage import Blocked, LowBalance, Usage
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from dispatcher import phone
+from dispatcher.calls import MOST, Call, script
 from dispatcher.errors import InvalidNumber
 from dispatcher.optouts import By, Listed, OptOutEntry, OptOuts, same_sender
 from dispatcher.privacy import shown
-from dispatcher.store import MOST, Call, script
 
 if TYPE_CHECKING:
     from dispatcher.settings import Settings

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from dispatcher import phone
+from dispatcher.calls import Call, script
 from dispatcher.errors import ConfigurationError, InvalidNumber
 from dispatcher.jobs import moment
 from dispatcher.privacy import mask_text
-from dispatcher.store import Call, script
 from dispatcher.words import Verdict
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from dispatcher import checks, drafts, optout_rows, phone, quiet, verifications
+from dispatcher.calls import Calls
 from dispatcher.errors import InvalidNumber, InvalidRequest
 from dispatcher.forgetting import Forgetting, Forgotten
 from dispatcher.jobs import Category, milliseconds
@@ -17,7 +18,7 @@ from dispatcher.optouts import By, OptOutEntry, OptOuts, same_sender
 from dispatcher.privacy import Sealer
 from dispatcher.quiet import Hours
 from dispatcher.settings import Settings
-from dispatcher.store import Calls, JobStore
+from dispatcher.store import JobStore
 from dispatcher.verifications import ClosedPrefix
 
 

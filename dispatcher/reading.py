@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from dispatcher import checks, drafts, groups, records
 from dispatcher.batches import Steps, Until, ends, in_turn, looks
+from dispatcher.calls import MOST, BatchState, batch_state
 from dispatcher.errors import ConfigurationError, InvalidRequest, NotFound, WaitTimeout
 from dispatcher.events import CursorReader, Event, EventStream, Reader, cursor_of, follow, wanted
 from dispatcher.groups import GroupReader
@@ -17,7 +18,7 @@ from dispatcher.jobs import Job
 from dispatcher.privacy import Sealer, shown
 from dispatcher.settings import Settings
 from dispatcher.states import State
-from dispatcher.store import MOST, BatchState, JobStore, StoredIds, batch_state, milliseconds_of
+from dispatcher.store import JobStore, StoredIds, milliseconds_of
 
 #: Jobs to one number that are found by it: the last ones.
 _MOST_OF_NUMBER: Final = 1000

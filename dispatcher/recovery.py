@@ -17,6 +17,7 @@ import msgspec
 from dispatcher import checks, records
 from dispatcher.accounts import Accounts
 from dispatcher.batches import Redriven, Refused
+from dispatcher.calls import MOST, MOST_MADE, Advance, Calls, Created
 from dispatcher.drafts import Drafts
 from dispatcher.errors import ConfigurationError, DispatcherError, IllegalMove, InvalidRequest, NotFound
 from dispatcher.jobs import CHECK, Job, Kind, Lane
@@ -25,7 +26,7 @@ from dispatcher.outcomes import Failure, FailureKind
 from dispatcher.privacy import Sealer, shown
 from dispatcher.records import Ended, Record
 from dispatcher.states import State
-from dispatcher.store import MOST, MOST_MADE, Advance, Calls, Created, JobStore
+from dispatcher.store import JobStore
 
 #: What is redriven without being named: what was taken back was taken back on purpose.
 USUAL: Final = frozenset({State.FAILED, State.EXPIRED, State.UNDELIVERED})

@@ -23,12 +23,12 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, InvalidRespo
 from redis.retry import Retry
 
 from dispatcher.accounts import KEY
+from dispatcher.calls import Calls
 from dispatcher.durability import way
 from dispatcher.errors import ConfigurationError
 from dispatcher.findings import Finding, ok, problem, warning
 from dispatcher.privacy import one_line
 from dispatcher.settings import Settings
-from dispatcher.store import Calls
 from dispatcher.suspensions import Suspension, read
 
 T = TypeVar("T")

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dispatcher import drafts, files, routes
 from dispatcher.batches import looks
+from dispatcher.calls import MOST, BatchState
 from dispatcher.errors import (
     DispatcherError,
     IdempotencyConflict,
@@ -35,7 +36,6 @@ from dispatcher.privacy import one_line, shown
 from dispatcher.settings import Settings
 from dispatcher.sources import Interrupted, Rejects, Source, Stop, lines, opened
 from dispatcher.states import GOOD, SETTLED
-from dispatcher.store import MOST, BatchState
 from dispatcher.text import Forcing, Segments, downgrade, in_words, segments
 
 #: Characters that a dry run tells of, those that force the most texts into UCS-2.

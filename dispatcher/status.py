@@ -14,6 +14,7 @@ from kombu.exceptions import KombuError
 from dispatcher import callbacks, endpoints, groups, heartbeats
 from dispatcher.accounts import Accounts
 from dispatcher.callbacks import Counted
+from dispatcher.calls import Calls
 from dispatcher.endpoints import Endpoint
 from dispatcher.errors import StoreUnavailable
 from dispatcher.groups import EventGroup
@@ -23,7 +24,7 @@ from dispatcher.notices import NOTIFY
 from dispatcher.queues import both_queues, celery_app, depth
 from dispatcher.settings import Settings
 from dispatcher.states import State
-from dispatcher.store import Calls, JobStore
+from dispatcher.store import JobStore
 from dispatcher.suspensions import Suspension
 
 if TYPE_CHECKING:

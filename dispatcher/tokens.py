@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from dispatcher import checks
+from dispatcher.calls import Call, script
 from dispatcher.errors import InvalidRequest, NotFound
 from dispatcher.guards import Window
 from dispatcher.jobs import milliseconds, moment, new_id
 from dispatcher.privacy import shown
-from dispatcher.store import Call, script
 
 if TYPE_CHECKING:
     from dispatcher.store import JobStore

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from dispatcher import checks, phone, records
+from dispatcher.calls import Call, Calls, CodeVerdict, Created, script
 from dispatcher.errors import (
     ConfigurationError,
     CountryLimited,
@@ -35,7 +36,7 @@ from dispatcher.outcomes import Checked
 from dispatcher.privacy import Sealer, shown
 from dispatcher.records import Public, Record
 from dispatcher.settings import Settings
-from dispatcher.store import Call, Calls, CodeVerdict, Created, JobStore, script
+from dispatcher.store import JobStore
 
 #: Times that one code may be checked.
 CHECKS: Final = 5

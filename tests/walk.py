@@ -28,10 +28,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from dispatcher.calls import Advance, Call, Claim, Word
 from dispatcher.errors import IdempotencyConflict, InvalidRequest
 from dispatcher.optouts import By, OptOuts
 from dispatcher.states import SETTLED, State
-from dispatcher.store import Advance, Call, Claim, Word
 from tests.model import (
     AS_IF_NOTHING_HAPPENED,
     BATCHES,

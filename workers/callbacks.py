@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from dispatcher.callbacks import TRIES, CallbackCalls, Kept
+from dispatcher.calls import Call, Calls, Word
 from dispatcher.errors import ConfigurationError, StoreUnavailable
 from dispatcher.optouts import OptOuts, Text, is_texted
-from dispatcher.store import Call, Caller, Calls, Word
+from dispatcher.store import Caller
 from workers import consent
 from workers.adapters import receipt_key
 from workers.consent import Answers

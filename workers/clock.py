@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from dispatcher.callbacks import CallbackCalls
+from dispatcher.calls import MOST, Call, Calls
 from dispatcher.endpoints import NoticeCalls
 from dispatcher.errors import StoreUnavailable
 from dispatcher.queues import both_queues, provider_of, receipts_queue
-from dispatcher.store import MOST, AsyncJobStore, Call, Calls, unavailable
+from dispatcher.store import AsyncJobStore, unavailable
 
 if TYPE_CHECKING:
     from dispatcher.settings import Settings

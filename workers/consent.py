@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from dispatcher import drafts
 from dispatcher.answering import answer
+from dispatcher.calls import Call, Calls
 from dispatcher.errors import IdempotencyConflict, InvalidRequest
 from dispatcher.jobs import Lane
 from dispatcher.optouts import OptOuts, Said, Text
 from dispatcher.outcomes import Failure, FailureKind, Outcome
 from dispatcher.queues import queue_name
-from dispatcher.store import Call, Caller, Calls
+from dispatcher.store import Caller
 
 if TYPE_CHECKING:
     from dispatcher.settings import Settings

@@ -24,6 +24,7 @@ import msgspec
 
 from dispatcher import budgets, records, verifications
 from dispatcher.budgets import NO_TEXT, Spending
+from dispatcher.calls import Advance, Call, Calls, Claim, Taken, call_name
 from dispatcher.errors import ConfigurationError, InvalidRequest, StoreUnavailable
 from dispatcher.jobs import Lane, Work
 from dispatcher.memory import from_memory
@@ -32,7 +33,7 @@ from dispatcher.outcomes import Checked, Failure, FailureKind, Found, Outcome
 from dispatcher.queues import is_high, provider_of, queue_name
 from dispatcher.settings import Settings
 from dispatcher.states import State
-from dispatcher.store import Advance, Call, Caller, Calls, Claim, Taken, call_name
+from dispatcher.store import Caller
 from workers import consent, loops, policy
 from workers.gathered import Gathered
 from workers.insist import insist

@@ -18,8 +18,9 @@ from dispatcher.errors import ConfigurationError
 if TYPE_CHECKING:
     from celery.worker.request import Request
 
+    from dispatcher.calls import Call
     from dispatcher.outcomes import Outcome
-    from dispatcher.store import Call, Caller
+    from dispatcher.store import Caller
     from workers.limits import Grant, Limiter, Permit
     from workers.providers.base import Group
 

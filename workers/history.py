@@ -25,8 +25,9 @@ import msgspec
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import LockError, ResponseError
 
+from dispatcher.calls import Call, Calls, script
 from dispatcher.errors import StoreUnavailable
-from dispatcher.store import AsyncJobStore, Call, Calls, script
+from dispatcher.store import AsyncJobStore
 
 if TYPE_CHECKING:
     from dispatcher.settings import Settings

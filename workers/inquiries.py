@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from dispatcher import records
+from dispatcher.calls import Calls, Word
 from dispatcher.errors import ConfigurationError, InvalidRequest, StoreUnavailable
 from dispatcher.optouts import OptOuts
 from dispatcher.outcomes import Failure, Found, Outcome
 from dispatcher.states import State
-from dispatcher.store import Caller, Calls, Word
+from dispatcher.store import Caller
 from workers import consent
 from workers.adapters import receipt_key
 from workers.execute import Sender

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from dispatcher.calls import Calls
 from dispatcher.errors import StoreUnavailable
 from dispatcher.jobs import Lane, Send
 from dispatcher.limits import Ask, Ended, Granted, Limits, Refused, What
 from dispatcher.outcomes import Failure, FailureKind, Outcome
 from dispatcher.states import State
-from dispatcher.store import Caller, Calls
+from dispatcher.store import Caller
 from dispatcher.text import segments
 from workers import loops
 from workers.gathered import Gathered

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from dispatcher import records
+from dispatcher.calls import Advance
 from dispatcher.outcomes import Accepted, Checked, Failure, FailureKind, Found, Outcome
 from dispatcher.privacy import one_line
 from dispatcher.states import State
-from dispatcher.store import Advance
 from workers import policy
 from workers.adapters import receipt_key
 

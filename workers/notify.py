@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 
 from dispatcher import notices, records
+from dispatcher.calls import MOST, Call, call_name
 from dispatcher.endpoints import NoticeCalls, Told
 from dispatcher.errors import ConfigurationError, StoreUnavailable
 from dispatcher.events import STREAM, Event, EventStream
 from dispatcher.notices import Target
-from dispatcher.store import MOST, Call, call_name, milliseconds_of
+from dispatcher.store import milliseconds_of
 from workers.consumer_task import ConsumerTasks
 from workers.insist import insist
 from workers.schedule import delay

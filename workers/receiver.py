@@ -33,10 +33,11 @@ from starlette.responses import Response
 
 from dispatcher.accounts import KEY, Account
 from dispatcher.callbacks import CallbackCalls
+from dispatcher.calls import Calls
 from dispatcher.errors import ConfigurationError, StoreUnavailable
 from dispatcher.jobs import new_id
 from dispatcher.queues import celery_app, publish, receipts_queue
-from dispatcher.store import AsyncJobStore, Calls
+from dispatcher.store import AsyncJobStore
 from workers.adapters import configured, listener
 from workers.callbacks import encode
 from workers.providers.base import Adapter, Answer, Callback, same_secret

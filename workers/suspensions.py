@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 import msgspec
 
 from dispatcher import records
+from dispatcher.calls import Calls
 from dispatcher.errors import StoreUnavailable
 from dispatcher.jobs import Kind, Operation, Work, moment, new_id
 from dispatcher.outcomes import Failure, FailureKind, Found, Outcome
 from dispatcher.queues import both_queues
-from dispatcher.store import Caller, Calls
+from dispatcher.store import Caller
 from dispatcher.suspensions import ACCOUNT, FUNDS, OPERATION, Suspension, scope_of
 from workers import loops
 from workers.providers.base import Adapter, Group

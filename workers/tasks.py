@@ -15,10 +15,11 @@ from celery.worker import state
 from kombu.exceptions import KombuError
 
 from dispatcher.accounts import KEY
+from dispatcher.calls import Calls
 from dispatcher.errors import StoreUnavailable
 from dispatcher.notices import NOTIFY
 from dispatcher.queues import BEAT, beat_queue, depth, publish
-from dispatcher.store import Caller, Calls
+from dispatcher.store import Caller
 from workers import heartbeat, loops
 from workers.adapters import adapters, described
 from workers.callbacks import Reader

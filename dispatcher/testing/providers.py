@@ -18,6 +18,7 @@ from dispatcher.accounts import KEY as ACCOUNTS
 from dispatcher.accounts import Account
 from dispatcher.answering import answer
 from dispatcher.budgets import NO_TEXT, Spending
+from dispatcher.calls import MOST, Advance, Call, Claim, Word, call_name
 from dispatcher.client import Dispatcher
 from dispatcher.endpoints import NoticeCalls
 from dispatcher.errors import ConfigurationError, IllegalMove, NotFound
@@ -32,7 +33,6 @@ from dispatcher.privacy import shown
 from dispatcher.queues import is_receipts, provider_of, queue_name
 from dispatcher.settings import PREFIX, Settings, load
 from dispatcher.states import State
-from dispatcher.store import MOST, Advance, Call, Claim, Word, call_name
 from dispatcher.testing import told
 from dispatcher.testing.clock import Clock, ruling
 from dispatcher.testing.told import Notice, Sent

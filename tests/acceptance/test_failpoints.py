@@ -29,9 +29,9 @@ import dispatcher.client
 import workers.receiver
 from dispatcher import Dispatcher, Job, Message
 from dispatcher.callbacks import CallbackCalls
+from dispatcher.calls import Calls
 from dispatcher.queues import EXECUTE
 from dispatcher.settings import load
-from dispatcher.store import Calls
 from tests.support import WATCH, Deployment, Server, phones, until
 from tests.warm import WarmProcess, module
 from workers.failpoints import POINTS, VARIABLE

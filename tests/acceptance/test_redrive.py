@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from dispatcher import Dispatcher, Message, State
-from dispatcher.store import MOST, Advance, Calls
+from dispatcher.calls import MOST, Advance, Calls
 from tests.support import SHORT, Deployment, clean_environment, phone, phones, taken_by_number, until
 
 AGAIN = "it may have been taken, and is sent again as the caller asked"

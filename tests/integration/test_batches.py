@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from dispatcher import Dispatcher, InvalidRequest, Message
+from dispatcher.calls import Advance, Calls, Claim, call_name
 from dispatcher.settings import Settings, load
 from dispatcher.states import State
-from dispatcher.store import Advance, Calls, Claim, JobStore, call_name
+from dispatcher.store import JobStore
 from tests.support import phones
 
 PORTION = 40

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from dispatcher.calls import Calls
 from dispatcher.settings import load
-from dispatcher.store import Calls, JobStore
+from dispatcher.store import JobStore
 from tests.unit.test_budgets import race
 
 

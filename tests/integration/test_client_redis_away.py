@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from dispatcher import Dispatcher, Message, State, StoreUnavailable
+from dispatcher.calls import MOST_MADE
 from dispatcher.embedded import free_port
-from dispatcher.store import MOST_MADE
 from tests.support import Deployment, Server, phones, taken_by_number, until
 
 PASSWORD = "hunter2"

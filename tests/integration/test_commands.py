@@ -14,10 +14,11 @@ import pytest
 import redis
 
 from dispatcher.budgets import Spending
+from dispatcher.calls import Advance, Call, Calls, Claim, call_name
 from dispatcher.jobs import new_id
 from dispatcher.limits import Ask, Ended, Granted, parse
 from dispatcher.states import State
-from dispatcher.store import Advance, Call, Calls, Claim, JobStore, call_name
+from dispatcher.store import JobStore
 from tests.support import Server
 from tests.unit.support import record, settings
 

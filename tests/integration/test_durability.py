@@ -10,9 +10,10 @@ import pytest
 import redis
 
 from dispatcher import ConfigurationError, Dispatcher, Message, StoreUnavailable, durability
+from dispatcher.calls import MOST_MADE, Calls, Claim
 from dispatcher.durability import Way, way
 from dispatcher.settings import Settings, load
-from dispatcher.store import MOST_MADE, AsyncJobStore, Calls, Claim
+from dispatcher.store import AsyncJobStore
 from tests.support import Server, phone, phones
 from tests.unit.support import record
 

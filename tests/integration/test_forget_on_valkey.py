@@ -10,9 +10,10 @@ import pytest
 import redis
 
 from dispatcher import Dispatcher, State
+from dispatcher.calls import Advance, Calls, Claim, call_name
 from dispatcher.optouts import OptOuts, Text
 from dispatcher.settings import load
-from dispatcher.store import Advance, Calls, Claim, JobStore, call_name
+from dispatcher.store import JobStore
 from tests.acceptance.test_privacy import on_disk, rewriting
 from tests.support import Server, phone, until
 

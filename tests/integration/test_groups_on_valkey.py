@@ -12,8 +12,8 @@ from typing import Any, Final
 import pytest
 
 from dispatcher import Delivery, Dispatcher
+from dispatcher.calls import Call, script
 from dispatcher.settings import load
-from dispatcher.store import Call, script
 from tests.support import Process, Server, until
 
 #: Seconds after which a consumer counts as silent: the least there may be, and longer than a busy machine holds one up.

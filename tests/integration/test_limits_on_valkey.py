@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from dispatcher.calls import Calls
 from dispatcher.limits import Ask, Ended, Granted, Limits, parse
 from dispatcher.outcomes import Accepted, Failure, FailureKind
 from dispatcher.settings import Settings, load
-from dispatcher.store import AsyncJobStore, Calls, JobStore
+from dispatcher.store import AsyncJobStore, JobStore
 from tests.support import Server
 from tests.unit.test_limits import Limited, group
 from workers.limits import Later, Permit, RedisLimiter

@@ -12,8 +12,9 @@ import redis
 
 from dispatcher import Dispatcher
 from dispatcher.accounts import KEY, Account
+from dispatcher.calls import Calls
 from dispatcher.settings import load
-from dispatcher.store import Calls, JobStore
+from dispatcher.store import JobStore
 from tests.unit.support import HASH_KEY, SECRET_KEY, Bench, Clock
 from tests.unit.test_retention import CONSTANT, USAGE, Story, lifetimes, strays
 

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import msgspec
 
-from dispatcher.store import Call, JobStore, Script, T
+from dispatcher.calls import Call, Script, T
+from dispatcher.store import JobStore
 from tests.model import SETTINGS
 from tests.unit.support import Bench, Clock
 from tests.walk import walk

@@ -12,11 +12,12 @@ import pytest
 import redis
 
 from dispatcher import ConfigurationError, CursorExpired, Dispatcher, Message, StoreUnavailable
+from dispatcher.calls import MOST, Advance, Calls, Claim, call_name
 from dispatcher.jobs import Send, Terms, new_id
 from dispatcher.records import Record, encode_public, encode_request
 from dispatcher.settings import Settings, load
 from dispatcher.states import State
-from dispatcher.store import MOST, Advance, AsyncJobStore, Calls, Claim, JobStore, call_name
+from dispatcher.store import AsyncJobStore, JobStore
 from tests.support import Server, phones, until
 from tests.unit.test_retention import USAGE
 

@@ -17,12 +17,12 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from dispatcher import records
+from dispatcher.calls import Word
 from dispatcher.errors import ConfigurationError
 from dispatcher.jobs import Lookup, Send, Verify, Work
 from dispatcher.jobs import Operation as OperationRequest
 from dispatcher.outcomes import Accepted, Failure, FailureKind, Found, Outcome
 from dispatcher.states import State
-from dispatcher.store import Word
 from tests.providers import runner
 from tests.providers.runner import CASES, NUMBERS, Case, Subject, answers, every_check, printed, run
 from workers.conformance import CHECKS

@@ -12,11 +12,12 @@ from unittest import mock
 import fakeredis
 import msgspec
 
+from dispatcher.calls import Advance, Call, Calls, Claim, Created, Taken, call_name
 from dispatcher.jobs import Send
 from dispatcher.records import Record
 from dispatcher.settings import Settings, load
 from dispatcher.states import State
-from dispatcher.store import Advance, Call, Calls, Claim, Created, JobStore, Taken, call_name
+from dispatcher.store import JobStore
 
 T = TypeVar("T")
 

@@ -9,8 +9,9 @@ import pytest
 
 from dispatcher import Batch, InvalidRequest, Message, NotFound, WaitTimeout
 from dispatcher.batches import in_words
+from dispatcher.calls import MOST
 from dispatcher.errors import IdempotencyConflict
-from dispatcher.store import MOST, StoredIds
+from dispatcher.store import StoredIds
 from tests.unit import test_client
 from tests.unit.support import NUMBER, TEXT, Bench
 from tests.unit.test_client import THREE, Passing, Shop

@@ -27,10 +27,11 @@ from dispatcher.budgets import (
     parse,
     values,
 )
+from dispatcher.calls import Calls, Claim, call_name
 from dispatcher.jobs import Send, Terms
 from dispatcher.outcomes import Accepted
 from dispatcher.settings import load
-from dispatcher.store import Calls, Claim, JobStore, call_name
+from dispatcher.store import JobStore
 from tests.unit.support import NUMBER, TEXT, Bench, Clock, leaks, record, running, store_on
 from tests.unit.test_client import Shop
 from tests.unit.test_execute import Road

@@ -11,9 +11,9 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from dispatcher.callbacks import TRIES, CallbackCalls, Counted, counted
+from dispatcher.calls import Call
 from dispatcher.errors import StoreUnavailable
 from dispatcher.events import EventStream
-from dispatcher.store import Call
 from tests.commands import in_process
 from tests.ringer import Ringer
 from tests.unit.support import NUMBER, OTHER, SECRET_KEY, AsyncOnSync, Bench, Clock, leaks

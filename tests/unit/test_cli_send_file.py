@@ -20,12 +20,12 @@ from rich.console import Console
 
 from dispatcher import Dispatcher, Job, Message, lookups
 from dispatcher.accounts import KEY, Account
+from dispatcher.calls import MOST, BatchState
 from dispatcher.cli import app, main
 from dispatcher.errors import InvalidRequest, StoreUnavailable
 from dispatcher.memory import LookupCalls
 from dispatcher.send_file import Asked, Run, summary
 from dispatcher.sources import Stop
-from dispatcher.store import MOST, BatchState
 from tests.support import phone, phones
 from tests.unit.support import HASH_KEY, SECRET_KEY, Bench, leaks, settings
 

@@ -8,8 +8,8 @@ from typing import Any
 import fakeredis
 import pytest
 
+from dispatcher.calls import Advance, Call
 from dispatcher.states import State
-from dispatcher.store import Advance, Call
 from tests.unit.support import AsyncOnSync, Bench, record
 from workers.clock import Clock
 

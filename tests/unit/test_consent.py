@@ -9,11 +9,11 @@ from typing import Any, Final
 import pytest
 
 from dispatcher import Dispatcher, Event, InvalidRequest, Message
+from dispatcher.calls import Claim
 from dispatcher.errors import ConfigurationError, StoreUnavailable
 from dispatcher.jobs import Lookup
 from dispatcher.optouts import ANSWERS, By, OptOuts
 from dispatcher.outcomes import Failure, FailureKind, Outcome
-from dispatcher.store import Claim
 from tests.ringer import Ringer
 from tests.unit import test_client
 from tests.unit.support import HASH_KEY, NUMBER, OTHER, SECRET_KEY, TEXT, Bench, Clock, leaks, settings

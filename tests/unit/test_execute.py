@@ -12,6 +12,7 @@ import pytest
 
 from dispatcher import Dispatcher, records
 from dispatcher.accounts import KEY
+from dispatcher.calls import Advance, Call, script
 from dispatcher.client import Check
 from dispatcher.errors import NotFound, StoreUnavailable, WaitTimeout
 from dispatcher.jobs import Category, Kind, Lookup, Send, Terms, Verify, Work
@@ -20,7 +21,6 @@ from dispatcher.jobs import Request as JobRequest
 from dispatcher.outcomes import Accepted, Checked, Failure, FailureKind, Found, Outcome
 from dispatcher.privacy import Sealer
 from dispatcher.states import State
-from dispatcher.store import Advance, Call, script
 from tests.unit.memory_limiter import MemoryLimiter
 from tests.unit.support import NUMBER, OTHER, TEXT, AsyncOnSync, Bench, Clock, leaks
 from workers.adapters import described

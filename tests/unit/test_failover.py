@@ -12,9 +12,9 @@ import pytest
 
 from dispatcher import Dispatcher, Job, State, WaitTimeout, records
 from dispatcher.accounts import KEY
+from dispatcher.calls import Advance, Word
 from dispatcher.jobs import Category, OnUnknown, Send, Terms, Verify
 from dispatcher.outcomes import Accepted, Failure, FailureKind
-from dispatcher.store import Advance, Word
 from tests.unit.support import NUMBER, TEXT, Clock
 from tests.unit.test_execute import Plain, Road, failure
 from workers.adapters import described, receipt_key

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from celery.worker.request import Request as CeleryRequest
 
+from dispatcher.calls import Call, Calls
 from dispatcher.errors import ConfigurationError, StoreUnavailable
 from dispatcher.outcomes import Outcome
-from dispatcher.store import Call, Calls
 from tests.unit.support import settings
 from workers.failpoints import POINTS, VARIABLE, Failpoints, read
 from workers.limits import Grant, Later, Permit

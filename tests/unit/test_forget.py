@@ -20,11 +20,11 @@ from dispatcher import (
     WaitTimeout,
 )
 from dispatcher.callbacks import CallbackCalls
+from dispatcher.calls import MOST, Advance, Call, Word, script
 from dispatcher.forgetting import mentions
 from dispatcher.optouts import OptOuts, Text
 from dispatcher.outcomes import Failure, FailureKind
 from dispatcher.records import encode_failure
-from dispatcher.store import MOST, Advance, Call, Word, script
 from tests.unit.support import HASH_KEY, NUMBER, OTHER, SECRET_KEY, Bench, Clock, settings
 from tests.unit.test_client import ALL, Shop
 from tests.unit.test_retention import Story, lifetimes, strays

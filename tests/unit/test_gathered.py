@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from dispatcher.store import Taken
+from dispatcher.calls import Taken
 from workers.execute import parted
 from workers.gathered import Gathered
 

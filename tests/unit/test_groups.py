@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from dispatcher import CursorExpired, Delivery, Dispatcher, Event, EventGroup, InvalidRequest, NotFound
+from dispatcher.calls import Call, script
 from dispatcher.cli.options import ago_or_moment
 from dispatcher.doctor import late_groups
 from dispatcher.events import parts
-from dispatcher.store import Call, script
 from tests.unit import test_client
 from tests.unit.support import NUMBER, OTHER, TEXT
 from tests.unit.test_client import Shop

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from dispatcher.calls import Advance, Call, Claim
 from dispatcher.states import State
-from dispatcher.store import Advance, Call, Claim
 from tests.unit.support import Bench, settings
 from workers.history import History, Past, Statement, must_hold, read_statement, silent, unaccounted
 

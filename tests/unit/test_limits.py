@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from dispatcher.calls import Call, script
 from dispatcher.errors import ConfigurationError, StoreUnavailable
 from dispatcher.events import EventStream
 from dispatcher.jobs import Kind, Lane, Lookup, Send, Verify, Work
 from dispatcher.limits import Ask, Ended, Granted, Limit, Limits, Refused, What, parse, percentile, time_class
 from dispatcher.outcomes import Accepted, Failure, FailureKind, Outcome
 from dispatcher.states import State
-from dispatcher.store import Call, script
 from tests.support import phones
 from tests.unit.memory_limiter import MemoryLimiter
 from tests.unit.support import NUMBER, OTHER, AsyncOnSync, Bench, Clock, running

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from dispatcher.calls import Advance, Claim
 from dispatcher.jobs import Category, Send, Terms
 from dispatcher.limits import Ask, parse
 from dispatcher.records import encode_public
 from dispatcher.states import State
-from dispatcher.store import Advance, Claim
 from tests.unit.support import AsyncOnSync, Bench, record
 from workers.clock import Clock
 

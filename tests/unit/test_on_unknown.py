@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from dispatcher import Dispatcher, IdempotencyConflict, InvalidRequest, Job, Message, State
+from dispatcher.calls import Word
 from dispatcher.jobs import Lookup, OnUnknown, Terms
 from dispatcher.send_file import Asked
 from dispatcher.send_file import Run as SendFile
 from dispatcher.sources import Stop
-from dispatcher.store import Word
 from tests.unit import test_cli, test_cli_send_file, test_client, test_execute, test_own_codes
 from tests.unit.support import NUMBER, TEXT, Bench, Clock
 from tests.unit.test_cli import Run

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from dispatcher import ConfigurationError, Dispatcher, InvalidRequest, Message, UnknownProvider
+from dispatcher.calls import Claim
 from dispatcher.cli import main
 from dispatcher.optouts import By, OptOuts, Said, Text
-from dispatcher.store import Claim
 from tests.unit import test_cli, test_client
 from tests.unit.support import HASH_KEY, NUMBER, OTHER, SECRET_KEY, TEXT, Bench, leaks, settings
 from tests.unit.test_cli import Run

@@ -9,8 +9,9 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from dispatcher import IdempotencyConflict, InvalidNumber, InvalidRequest, Message, StoreUnavailable
+from dispatcher.calls import Call
 from dispatcher.records import Record
-from dispatcher.store import Call, JobStore
+from dispatcher.store import JobStore
 from tests.support import phones
 from tests.unit.support import NUMBER, TEXT, Clock
 from tests.unit.test_client import WRONG, Shop

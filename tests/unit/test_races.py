@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from dispatcher import Dispatcher
+from dispatcher.calls import Calls, Word
 from dispatcher.errors import ConfigurationError
 from dispatcher.jobs import Category, Operation, Terms, Verify
 from dispatcher.optouts import OptOuts
 from dispatcher.outcomes import Accepted
 from dispatcher.states import State
-from dispatcher.store import Calls, Word
 from tests.unit.support import NUMBER, Bench, Clock, settings
 from tests.unit.test_execute import OK, Road, failure
 from tests.unit.test_inquiries import Curious, sent

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from dispatcher.calls import Claim, Word
 from dispatcher.states import State
-from dispatcher.store import Claim, Word
 from tests.unit.support import Bench
 
 KEY = "the hash of a reference"

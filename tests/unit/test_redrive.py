@@ -25,9 +25,9 @@ from dispatcher import (
     UnknownProvider,
     Unsupported,
 )
+from dispatcher.calls import Word
 from dispatcher.jobs import CHECK
 from dispatcher.recovery import in_words
-from dispatcher.store import Word
 from tests.unit import test_cli, test_client
 from tests.unit.support import NUMBER, OTHER, TEXT, Bench, Clock, leaks
 from tests.unit.test_cli import ID, Run, one_paragraph

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dispatcher import Dispatcher, IllegalMove, InvalidRequest, Job, NotFound, State
-from dispatcher.store import Word
+from dispatcher.calls import Word
 from tests.unit import test_cli, test_client
 from tests.unit.support import NUMBER, TEXT, Bench
 from tests.unit.test_cli import ID, Run, one_paragraph

@@ -21,13 +21,13 @@ from dispatcher import (
     ResendTooSoon,
     lookups,
 )
+from dispatcher.calls import Calls, Claim
 from dispatcher.guards import parse as parse_guards
 from dispatcher.jobs import Category, Operation, Terms
 from dispatcher.memory import Ask, LookupCalls
 from dispatcher.optouts import OptOuts
 from dispatcher.outcomes import Checked
 from dispatcher.settings import load
-from dispatcher.store import Calls, Claim
 from tests.unit import test_client
 from tests.unit.support import NUMBER, OTHER, TEXT, Bench, Clock, settings
 from tests.unit.test_client import Shop

@@ -10,10 +10,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from dispatcher.calls import Advance, Claim
 from dispatcher.errors import ConfigurationError, IdempotencyConflict, StoreUnavailable
 from dispatcher.outcomes import Checked
 from dispatcher.states import SETTLED, State
-from dispatcher.store import Advance, Claim
 from tests.unit.support import NUMBER, SECRET_KEY, TEXT, Bench, Clock, leaks, record
 from tests.unit.test_states import TABLE
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dispatcher import InvalidRequest, NotFound, tokens
-from dispatcher.store import call_name
+from dispatcher.calls import call_name
 from dispatcher.tokens import Right
 from tests.commands import Run, in_process
 from tests.unit.support import Bench, Clock, settings

@@ -11,12 +11,12 @@ import pytest
 
 from dispatcher import ConfigurationError, InvalidRequest, Job, Message
 from dispatcher.budgets import Spending
+from dispatcher.calls import Claim, Word
 from dispatcher.jobs import Operation, Send, Terms
 from dispatcher.outcomes import Accepted, Found
 from dispatcher.records import encode_public
 from dispatcher.settings import load
 from dispatcher.states import State
-from dispatcher.store import Claim, Word
 from dispatcher.usage import Usage
 from tests.unit import test_client
 from tests.unit.support import NUMBER, TEXT, Bench, Clock, leaks

@@ -14,11 +14,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from dispatcher import Message, tokens
+from dispatcher.calls import Calls, call_name
 from dispatcher.errors import ConfigurationError, DispatcherError, NotFound, StoreUnavailable
 from dispatcher.events import wanted
 from dispatcher.jobs import Job, new_id
 from dispatcher.privacy import shown
-from dispatcher.store import AsyncJobStore, Calls, call_name
+from dispatcher.store import AsyncJobStore
 from dispatcher.tokens import Right, Token
 from workers.api import bodies, description, problems
 from workers.api.description import changed, created, found

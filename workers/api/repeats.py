@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from dispatcher.calls import Call, call_name, script
 from dispatcher.errors import DispatcherError, StoreUnavailable
-from dispatcher.store import Call, call_name, script
 from workers.api.problems import Problem
 
 if TYPE_CHECKING:
