@@ -177,9 +177,12 @@ def revoke(store: JobStore, id_: str) -> Token:
     raise NotFound("token", shown(id_))
 
 
-def draw(call: str, one: Token, amount: int) -> Call[Drawn]:
-    """Take jobs out of a token's budget, all or none; `call` is a name of this call's own (`call_name`)."""
-    arguments: list[bytes | str | float] = [call, one.id, amount]
+def draw(call: str, one: Token, amount: int, key: str = "") -> Call[Drawn]:
+    """Take jobs out of a token's budget, all or none; `call` is a name of this call's own (`call_name`).
+
+    Nothing is taken, and it is granted, where a job is there that was made by the idempotency `key`, a keyed hash.
+    """
+    arguments: list[bytes | str | float] = [call, one.id, amount, key]
     for window in one.windows:
         arguments += (window.count, window.seconds * 1000)
     return Call(script("tokens_draw"), arguments, _read_drawn)

@@ -495,6 +495,24 @@ def test_a_budget_pays_for_what_is_made_alone(desk: Desk) -> None:
     problem(desk.post("/v1/messages", token, ONE, key="c"), 429, "budget_used_up")
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("messages", ONE), ("verifications", {"to": NUMBER}), ("lookups", {"to": NUMBER})],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+@pytest.mark.parametrize("tenant", [None, "shop-a"])
+def test_a_used_up_budget_gives_what_was_made_before(
+    desk: Desk, path: str, body: dict[str, Any], tenant: str | None
+) -> None:
+    """The answer may have been lost: whoever asks again learns of the job, and not that there is no room for it."""
+    token = desk.token(budget="1/1d", tenant=tenant)
+    made = desk.post(f"/v1/{path}", token, body, key="a").json()["id"]
+    again = desk.post(f"/v1/{path}", token, body, key="a")
+    assert (again.status_code, again.json()["id"]) == (201, made)
+    problem(desk.post(f"/v1/{path}", token, {**body, "reference": "other"}, key="a"), 422, "idempotency_conflict")
+    problem(desk.post(f"/v1/{path}", token, body, key="b"), 429, "budget_used_up")
+
+
 def test_a_budget_is_not_overdrawn_by_many_at_once(desk: Desk) -> None:
     token = desk.token(budget="5/1d")
 

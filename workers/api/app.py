@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
@@ -61,6 +61,7 @@ class Api:
         """Enqueue with `settings`, as an application does. A long poll takes at most `longest_wait` seconds."""
         settings.require_server("the HTTP API")
         self.longest_wait = longest_wait
+        self._settings = settings
         self.service = Service(settings, threads=_THREADS)
         self.store = AsyncJobStore(settings.redis, settings.redis_shown, timeout=_REDIS, fsync=settings.fsync)
         self.following = Following(self.service, heartbeat)
@@ -93,17 +94,18 @@ class Api:
         steps: Callable[[], Awaitable[T]],
         made: Callable[[T, int], int],
         *,
-        key: str | None = None,
+        key: str = "",
     ) -> T:
         """Make jobs by `steps`, out of the budget of a token: it is asked before the first is made.
 
-        `made` says how many of them are new since a moment in ms, for what was there before costs nothing. One job
-        may have a `key`: two requests that bring it at the same moment both find the job new, and one of them pays.
+        `made` says how many of them are new since a moment in ms, for what was there before costs nothing. One job may
+        have a `key`, as `key_of` has it: a used-up budget gives what was made by it, and of two requests that bring a
+        new one at the same moment, which both find the job new, one pays.
         """
         if not token.windows:
             return await steps()
         call = call_name()
-        drawn = await self.store.run(tokens.draw(call, token, amount))
+        drawn = await self.store.run(tokens.draw(call, token, amount, key))
         if not drawn.granted:
             raise _used_up(token, drawn.retry_after)
         try:
@@ -117,9 +119,13 @@ class Api:
         unused = amount - made(answer, drawn.at)
         if unused:
             await self.store.run(tokens.give_back(call, unused))
-        elif key is not None and isinstance(answer, Job):
+        elif key and isinstance(answer, Job):
             await self.store.run(tokens.give_back(call, amount, answer.id))
         return answer
+
+    def key_of(self, told: Mapping[str, Any], key: str | None) -> str:
+        """Return what a job is found by that a tenant's idempotency key made; "" for no key."""
+        return "" if key is None else self._settings.keyed("idempotency", told.get("tenant") or "", key)
 
     async def check_name(self, batch: str, tenant: str) -> None:
         """See that the name of a batch is the tenant's to use. Raises `Problem`."""
@@ -213,8 +219,8 @@ async def send_message(body: bodies.SendMessage, request: Request, token: _Sends
     """Send one text."""
     told = _terms(token, body)
     key = read_key(request.headers)
-    job = await api.make(token, 1, partial(api.service.send, **told, idempotency_key=key), _is_new, key=key)
-    return _made(job)
+    steps = partial(api.service.send, **told, idempotency_key=key)
+    return _made(await api.make(token, 1, steps, _is_new, key=api.key_of(told, key)))
 
 
 @v1.post("/batches", status_code=201, responses=created("Batch", 409), openapi_extra=_Idempotency, tags=["batches"])
@@ -268,7 +274,7 @@ async def start_verification(
     told = _terms(token, body)
     key = read_key(request.headers)
     steps = partial(api.service.verify, **told, idempotency_key=key)
-    return _made(await api.make(token, 1, steps, _is_new, key=key))
+    return _made(await api.make(token, 1, steps, _is_new, key=api.key_of(told, key)))
 
 
 @v1.post("/verifications/{id}/check", responses=changed("Check", 404, 409, 504), tags=["verifications"])
@@ -317,7 +323,7 @@ async def look_up(body: bodies.LookUp, request: Request, token: _LooksUp, api: _
     told = _terms(token, body)
     key = read_key(request.headers)
     steps = partial(api.service.lookup, **told, idempotency_key=key)
-    return _made(await api.make(token, 1, steps, _is_new, key=key))
+    return _made(await api.make(token, 1, steps, _is_new, key=api.key_of(told, key)))
 
 
 # -- reading and taking back -------------------------------------------------------------------------------------------
