@@ -342,7 +342,8 @@ def called_back(settings: Settings, found: Sequence[Endpoint], *, asked: bool, s
         yield warning(
             "callbacks.secret",
             f"{PREFIX}CALLBACK_SECRET is not set here, and callbacks over HTTP are signed with it",
-            'make one with `echo "whsec_$(openssl rand -base64 32)"`, and give it to the notify worker',
+            'make one with `echo "whsec_$(openssl rand -base64 32)"`, and give it to the notify worker; what waits '
+            "already goes at once by dispatcher callbacks resume ENDPOINT",
         )
     if not served:
         wrong = True

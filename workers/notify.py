@@ -121,7 +121,10 @@ class Notifier:
     async def begin(self) -> None:
         """Say who is told where a job names nobody. Raises `StoreUnavailable`."""
         if self._webhooks is None:
-            log.warning("DISPATCHER_CALLBACK_SECRET is not set: callbacks by Celery go, those by HTTP wait")
+            log.warning(
+                "DISPATCHER_CALLBACK_SECRET is not set: callbacks by Celery go, those by HTTP wait; once it is set, "
+                "dispatcher callbacks resume ENDPOINT has them told at once"
+            )
         told = Target(url=self._settings.callback_url)
         callback = notices.encode(told, self._settings.keyed, self._sealer) if told else ""
         endpoint = callback.partition(" ")[0]
