@@ -49,7 +49,7 @@ test-system: install ## run the tests that need Debian's Chromium or RabbitMQ, w
 		$$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing; fi
 	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ONCE_MORE) tests/system
 
-chaos: install ## break everything for half an hour, and judge what came of it; ONLY=worker-kill for one scenario
+chaos: install ## break everything for a quarter of an hour, and judge what came of it; ONLY=worker-kill for one scenario
 	$(BIN)/python -m tests.chaos $(addprefix --only ,$(ONLY)) $(CHAOS)
 
 lint: install ## check style, types and the direction of imports
